@@ -1,0 +1,60 @@
+"""What the recorder asks of deduplication. `RedisDeduplicator` is the implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+
+class Verdict(Enum):
+    """What became of an entry. ACCEPTED, DUPLICATE and CONFLICT are in the queue; with UNAVAILABLE nothing is stored."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+    UNAVAILABLE = "unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One decided postback on its way into the queue.
+
+    `field` is the claim field in the click's hash, None where nothing is claimed. `fact` is what is claimed (amount and
+    currency as text): a second claim with the same fact is a duplicate, with another a conflict. `expires_ms` is when the
+    click's hash may go (epoch ms). `kind` and `payload` go into the stream as they are; for a repeat, the kind is replaced.
+    """
+
+    click_id: str
+    field: str | None
+    fact: bytes
+    expires_ms: int
+    kind: bytes
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CachedClick:
+    """A click for the cache: `packed` is opaque here; `expires_ms` is epoch ms."""
+
+    click_id: str
+    packed: bytes
+    expires_ms: int
+
+
+class QueueUnavailableError(Exception):
+    """Redis did not answer, or refused: nothing can be said of the clicks asked for."""
+
+
+class Deduplicator(Protocol):
+    """The only shared hot state."""
+
+    async def clicks(self, click_ids: Sequence[str]) -> list[bytes | None]:
+        """The packed clicks, in order; None for one that is not cached. Raises QueueUnavailableError."""
+
+    async def cache(self, clicks: Sequence[CachedClick]) -> None:
+        """Keep clicks until they expire; a click that is already there stays. Raises QueueUnavailableError."""
+
+    async def claim(self, entries: Sequence[Entry]) -> list[Verdict]:
+        """Claim and enqueue, atomically for each entry; verdicts in order. Never raises for Redis' sake."""

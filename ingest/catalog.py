@@ -1,0 +1,159 @@
+"""The catalog as receivers see it: one immutable snapshot, indexed for the decision.
+
+Amounts are micros (1/1,000,000) of the campaign's currency, percentages micro-percent (12.5 % is 12_500_000),
+exchange rates nanos (1/1,000,000,000), durations and times milliseconds.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from hashlib import sha256
+
+from dedup.policy import TrackMultiple
+
+
+class Profile(StrEnum):
+    """The shape of the answers an advertiser's server expects."""
+
+    JSON = "json"
+    TEXT = "text"
+    PIXEL = "pixel"
+    EMPTY = "empty"
+
+
+class Status(StrEnum):
+    """Whether a campaign or a goal takes conversions: only `active` does."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    ARCHIVED = "archived"
+
+
+class GoalType(StrEnum):
+    """`private`: only the publishers on the goal's list are paid."""
+
+    PUBLIC = "public"
+    PRIVATE = "private"
+
+
+class PayoutOf(StrEnum):
+    """What a payout's percentage is a percentage of."""
+
+    SALE = "sale"
+    REVENUE = "revenue"
+
+
+def token_digest(token: str) -> str:
+    """How a security token is kept: `sha256:<hex>`."""
+    return "sha256:" + sha256(token.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """A price: fixed + percent."""
+
+    fixed_micros: int = 0
+    micro_percent: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What one conversion is worth. `payout_of` says what the payout's percentage is of; the revenue's is of the sale."""
+
+    revenue: Terms
+    payout: Terms
+    payout_of: PayoutOf = PayoutOf.SALE
+
+    @property
+    def needs_sale(self) -> bool:
+        """Whether a sale amount is needed to price a conversion."""
+        return self.revenue.micro_percent > 0 or (
+            self.payout.micro_percent > 0 and self.payout_of is PayoutOf.SALE
+        )
+
+
+RateKey = tuple[int | None, str | None]
+"""(publisher id or every publisher, country or everywhere)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """One goal of a campaign, with its rates by (publisher, country)."""
+
+    id: int
+    title: str
+    value: str
+    version: int
+    type: GoalType
+    publishers: frozenset[int]
+    track_multiple: TrackMultiple
+    status: Status
+    rates: Mapping[RateKey, Rate]
+
+    def rate_for(self, publisher_id: int, country: str | None) -> tuple[RateKey, Rate] | None:
+        """The most specific rate: publisher and country, publisher, country, default; None where none covers."""
+        keys: tuple[RateKey, ...] = (
+            (publisher_id, country),
+            (publisher_id, None),
+            (None, country),
+            (None, None),
+        )
+        for key in keys:
+            rate = self.rates.get(key)
+            if rate is not None:
+                return key, rate
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Advertiser:
+    """Who sends. `token_digests` as `token_digest` makes them; `aliases` maps own names to standard names."""
+
+    id: int
+    name: str
+    token_digests: tuple[str, ...] = ()
+    profile: Profile = Profile.JSON
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """One campaign; `goals` by casefolded value."""
+
+    id: int
+    advertiser: Advertiser
+    name: str
+    currency: str
+    timezone: str
+    status: Status
+    window_ms: int | None
+    min_age_ms: int | None
+    goals: Mapping[str, Goal]
+    default_goal: Goal | None
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeRates:
+    """One currency pair's rates; both tuples in order of time."""
+
+    valid_from_ms: tuple[int, ...]
+    rate_nanos: tuple[int, ...]
+
+    def at(self, at_ms: int) -> int | None:
+        """The rate in force, None before the first."""
+        index = bisect_right(self.valid_from_ms, at_ms)
+        return self.rate_nanos[index - 1] if index else None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The whole catalog at one moment. `click_id_names` and `secret_names` are what advertisers' aliases map to
+    click_id and security_token: needed before the advertiser of a postback is known."""
+
+    campaigns: Mapping[int, Campaign]
+    exchange_rates: Mapping[tuple[str, str], ExchangeRates]
+    click_id_names: frozenset[str] = frozenset()
+    secret_names: frozenset[str] = frozenset()

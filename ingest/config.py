@@ -1,0 +1,297 @@
+"""Configuration: a TOML file, overridden from the environment, checked key by key."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+ENV_PREFIX = "POSTBACK_"
+EMBEDDED = "embedded"
+
+_DURATION = re.compile(r"(\d+)\s*(ms|s|m|h|d)", re.ASCII)
+_DURATION_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)", re.ASCII)
+_SIZE_BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the message names the key and says what to do."""
+
+
+class Duration(int):
+    """Milliseconds, written as "250ms", "5s", "10m", "2h" or "90d"."""
+
+
+class Size(int):
+    """Bytes, written as "512B", "64KiB", "16MiB" or "2GiB"."""
+
+
+class Ack(StrEnum):
+    """When an answer may be given: once written to Redis, once its append-only file is fsynced, once replicated."""
+
+    WRITTEN = "written"
+    FSYNCED = "fsynced"
+    REPLICATED = "replicated"
+
+
+class LogFormat(StrEnum):
+    """How log lines look; auto: console on a terminal, JSON otherwise."""
+
+    AUTO = "auto"
+    CONSOLE = "console"
+    JSON = "json"
+
+
+class LogLevel(StrEnum):
+    """The least level that is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Positive = Annotated[int, Meta(ge=1)]
+
+
+class ServerConfig(_Section):
+    """The HTTP side."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    receivers: Annotated[int, Meta(ge=1, le=256)] = 1
+    paths: tuple[str, ...] = ("/postback",)
+    trusted_proxies: tuple[str, ...] = ()
+    max_body: Size = Size(8 << 20)
+    body_timeout: Duration = Duration(10_000)
+    keepalive: Duration = Duration(75_000)
+    drain: Duration = Duration(0)
+
+
+class RedisConfig(_Section):
+    """The shared hot state."""
+
+    url: str = EMBEDDED
+    partitions: Annotated[int, Meta(ge=1, le=1024)] = 1
+    max_backlog: Positive = 5_000_000
+    ack: Ack = Ack.WRITTEN
+
+
+class PostgresConfig(_Section):
+    """The truth."""
+
+    dsn: str = EMBEDDED
+    pool: Annotated[int, Meta(ge=1, le=100)] = 4
+
+
+class WriterConfig(_Section):
+    """The process that moves the queue into Postgres."""
+
+    processes: Annotated[int, Meta(ge=1, le=64)] = 1
+    batch_rows: Annotated[int, Meta(ge=1, le=100_000)] = 5_000
+    batch_age: Duration = Duration(200)
+
+
+class SpoolConfig(_Section):
+    """The local spool of a receiver."""
+
+    dir: str = ""
+    max_bytes: Size = Size(1 << 30)
+
+
+class ClicksConfig(_Section):
+    """Rules on clicks; a campaign may set its own window and min_age."""
+
+    window: Duration = Duration(90 * 86_400_000)
+    min_age: Duration = Duration(0)
+    park_unknown: Duration = Duration(0)
+
+
+class AdminConfig(_Section):
+    """The people's side."""
+
+    key_file: str = ""
+    console: bool = True
+
+
+class LogConfig(_Section):
+    """Logs."""
+
+    level: LogLevel = LogLevel.INFO
+    format: LogFormat = LogFormat.AUTO
+
+
+class Config(_Section):
+    """Everything that can be set. Paths left empty are under `data_dir`."""
+
+    data_dir: str = "./var"
+    server: ServerConfig = ServerConfig()
+    redis: RedisConfig = RedisConfig()
+    postgres: PostgresConfig = PostgresConfig()
+    writer: WriterConfig = WriterConfig()
+    spool: SpoolConfig = SpoolConfig()
+    clicks: ClicksConfig = ClicksConfig()
+    admin: AdminConfig = AdminConfig()
+    log: LogConfig = LogConfig()
+
+    @property
+    def data_path(self) -> Path:
+        """`data_dir`, absolute."""
+        return Path(self.data_dir).absolute()
+
+    @property
+    def admin_key_path(self) -> Path:
+        """The file that holds the admin key."""
+        return Path(self.admin.key_file).absolute() if self.admin.key_file else self.data_path / "admin.key"
+
+    @property
+    def spool_path(self) -> Path:
+        """The folder of the spool."""
+        return Path(self.spool.dir).absolute() if self.spool.dir else self.data_path / "spool"
+
+
+def _duration(text: object) -> Duration:
+    match = _DURATION.fullmatch(text.strip()) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError('expected a duration such as "250ms", "5s", "10m", "2h" or "90d"')
+    return Duration(int(match[1]) * _DURATION_MS[match[2]])
+
+
+def _size(text: object) -> Size:
+    match = _SIZE.fullmatch(text.strip()) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError('expected a size such as "512B", "64KiB", "16MiB" or "2GiB"')
+    return Size(int(match[1]) * _SIZE_BYTES[match[2]])
+
+
+def parse_duration_ms(text: str) -> int:
+    """Milliseconds of "30d" and the like; ValueError for anything else."""
+    return _duration(text)
+
+
+def format_duration(ms: int) -> str:
+    """The shortest exact spelling: 5400000 is "90m"."""
+    for unit in ("d", "h", "m", "s"):
+        if ms and ms % _DURATION_MS[unit] == 0:
+            return f"{ms // _DURATION_MS[unit]}{unit}"
+    return f"{ms}ms" if ms else "0s"
+
+
+def _decode_special(kind: type, value: Any) -> Any:
+    if kind is Duration:
+        return _duration(value)
+    if kind is Size:
+        return _size(value)
+    raise NotImplementedError(kind)
+
+
+def _environment(environ: Mapping[str, str], known: Mapping[str, Any]) -> dict[str, Any]:
+    """POSTBACK_SECTION__KEY variables as a nested mapping; a comma separates the items of a list."""
+    found: dict[str, Any] = {}
+    for name, value in sorted(environ.items()):
+        if not name.startswith(ENV_PREFIX) or name == f"{ENV_PREFIX}CONFIG":
+            continue
+        section, _, key = name.removeprefix(ENV_PREFIX).lower().partition("__")
+        default = known.get(section)
+        if isinstance(default, dict) and key in default:
+            is_list = isinstance(default[key], list | tuple)
+            found.setdefault(section, {})[key] = (
+                [item.strip() for item in value.split(",") if item.strip()] if is_list else value
+            )
+        elif default is not None and not key and not isinstance(default, dict):
+            found[section] = value
+        else:
+            raise ConfigError(
+                f"environment variable {name}: there is no such setting; config.example.toml lists them all"
+            )
+    return found
+
+
+def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def load_config(path: Path | None, environ: Mapping[str, str] | None = None) -> Config:
+    """The configuration of `path` (None: defaults only) under the environment. Raises ConfigError naming the key."""
+    environ = os.environ if environ is None else environ
+    data: dict[str, Any] = {}
+    where = "environment"
+    if path is not None:
+        where = str(path)
+        try:
+            data = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ConfigError(f"{path}: no such file; copy config.example.toml and edit it") from None
+        except IsADirectoryError:
+            raise ConfigError(f"{path}: is a folder, not a configuration file") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: cannot be read: {error}") from None
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    known = msgspec.to_builtins(Config(), enc_hook=int)
+    try:
+        config = _convert(data, strict=True)
+        from_environment = _environment(environ, known)
+        if from_environment:
+            where = "environment"
+            config = _convert(_merge(data, from_environment), strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where}: {_readable(str(error))}") from None
+    _check(config, where)
+    return config
+
+
+def _convert(data: dict[str, Any], *, strict: bool) -> Config:
+    return msgspec.convert(data, Config, strict=strict, dec_hook=_decode_special)
+
+
+def _readable(message: str) -> str:
+    """msgspec's "... - at `$.server.port`" with the key first."""
+    text, separator, at = message.rpartition(" - at `$")
+    if not separator:
+        text, at = message, ""
+    key = at.rstrip("`").lstrip(".")
+    unknown = re.search(r"unknown field `(.+)`", text)
+    if unknown:
+        key = f"{key}.{unknown[1]}" if key else unknown[1]
+        return f"{key}: there is no such setting; config.example.toml lists them all"
+    text = text[0].lower() + text[1:]
+    return f"{key}: {text}" if key else text
+
+
+def _check(config: Config, where: str) -> None:
+    """What the types do not say."""
+
+    def refuse(key: str, problem: str) -> None:
+        raise ConfigError(f"{where}: {key}: {problem}")
+
+    if not config.server.paths:
+        refuse("server.paths", "at least one path is needed")
+    for path in config.server.paths:
+        if not path.startswith("/") or path.rstrip("/") in {"", "/postbacks", "/clicks", "/healthz", "/readyz", "/metrics"}:
+            refuse("server.paths", f"{path!r} cannot be a postback path")
+    if not config.redis.url.startswith(("redis://", "rediss://", "redis+cluster://", "unix://")) and (
+        config.redis.url != EMBEDDED
+    ):
+        refuse("redis.url", 'expected "embedded" or a URL that starts with redis://, rediss:// or redis+cluster://')
+    if config.postgres.dsn != EMBEDDED and not config.postgres.dsn.startswith(("postgresql://", "postgres://")):
+        refuse("postgres.dsn", 'expected "embedded" or a DSN that starts with postgresql://')
+    if config.clicks.window == 0:
+        refuse("clicks.window", "must be longer than 0")

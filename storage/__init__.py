@@ -1,0 +1,1 @@
+"""Records, the queue's reading side, the writer and everything in Postgres."""
