@@ -1,0 +1,18 @@
+"""What goes wrong with an embedded engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class EngineError(Exception):
+    """An embedded engine cannot run; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFailure:
+    """An engine that ended though nobody asked it to. `returncode` is negative for a signal."""
+
+    name: str
+    returncode: int
+    log_tail: str

@@ -1,0 +1,168 @@
+"""The embedded PostgreSQL: one cluster in the data folder, reachable only through a socket in a private folder."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from pathlib import Path
+from urllib.parse import quote
+
+import asyncpg
+
+from ingest.engines.binaries import POSTGRES_MAJOR, find_postgres
+from ingest.engines.errors import EngineError
+from ingest.engines.folders import EngineFolders, prepare_private_folder
+from ingest.engines.identity import Identity, choose_identity, give_to
+from ingest.engines.process import EngineProcess, end_leftover, is_engine, run_to_end, until_ready
+
+NAME = "postgres"
+DATABASE = "postback"
+SOCKET_NAME = ".s.PGSQL.5432"
+INITDB_TIMEOUT_S = 120.0
+STOP_SIGNAL = signal.SIGINT  # "fast": ends the sessions, then shuts down in order
+
+SETTINGS = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "full_page_writes": "on",
+    "wal_compression": "pglz",
+    "max_wal_size": "2GB",
+    "shared_buffers": "128MB",
+    "max_connections": "100",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_destination": "stderr",
+    "logging_collector": "off",
+    "log_line_prefix": "%m [%p] ",
+}
+"""On the command line, so that they hold whatever an older data folder's postgresql.conf says."""
+
+
+class PostgresEngine:
+    """The server of one data folder. Its methods are for the one supervisor."""
+
+    name = NAME
+
+    def __init__(self, folders: EngineFolders) -> None:
+        self._folders = folders
+        self._socket_folder = folders.socket_folder(NAME, SOCKET_NAME)
+        self.process: EngineProcess | None = None
+
+    @property
+    def url(self) -> str:
+        """The DSN, as asyncpg and libpq read it. The port names the socket's file: PGPORT must not."""
+        return self._dsn(DATABASE)
+
+    def _dsn(self, database: str) -> str:
+        return f"postgresql://postgres@/{database}?host={quote(str(self._socket_folder))}&port=5432"
+
+    async def end_leftover(self, known_pid: int | None) -> bool:
+        """Ends what a crashed supervisor left running; True where there was something."""
+        ended = False
+        for pid in {known_pid, self._pid_in_file()} - {None}:
+            assert pid is not None
+            ended |= await end_leftover("PostgreSQL", pid, str(self._folders.postgres), STOP_SIGNAL)
+        return ended
+
+    async def start(self) -> None:
+        """Makes the cluster and the database where they are missing; returns when connections are taken."""
+        identity = await choose_identity(find_postgres(), self._folders)
+        self._check_version()
+        await self._create_cluster(identity)
+        give_to(identity, self._folders.postgres)
+        self._forget_foreign_pid()
+        shutil.rmtree(self._socket_folder, ignore_errors=True)
+        prepare_private_folder(self._socket_folder, identity.uid, identity.gid)
+        settings = {**SETTINGS, "unix_socket_directories": f'"{self._socket_folder}"'}
+        self.process = await EngineProcess.spawn(
+            "PostgreSQL",
+            [
+                identity.binaries.program("postgres"),
+                "-D",
+                self._folders.postgres,
+                *(f"--{key}={value}" for key, value in settings.items()),
+            ],
+            log_path=self._folders.log / "postgres.log",
+            death_signal=STOP_SIGNAL,
+            identity=identity.spec,
+        )
+        await until_ready(
+            self.process,
+            self._is_ready,
+            advice="Its data is untouched. Free the disk or memory it asks for, or set postgres.dsn to another server.",
+        )
+        await self._create_database()
+
+    async def stop(self) -> None:
+        """Ends the server in order; kills it if that takes too long (its log makes up for that)."""
+        if self.process is not None:
+            await self.process.stop(STOP_SIGNAL)
+            shutil.rmtree(self._socket_folder, ignore_errors=True)
+
+    def _check_version(self) -> None:
+        try:
+            found = (self._folders.postgres / "PG_VERSION").read_text().strip()
+        except FileNotFoundError:
+            return
+        if found != str(POSTGRES_MAJOR):
+            raise EngineError(
+                f"{self._folders.postgres} was written by PostgreSQL {found}, this release carries {POSTGRES_MAJOR}: "
+                f"move the data with pg_dump and pg_restore, or install the release that wrote it"
+            )
+
+    async def _create_cluster(self, identity: Identity) -> None:
+        if self._folders.postgres.exists():
+            return
+        new = self._folders.data / "postgres.new"
+        shutil.rmtree(new, ignore_errors=True)  # what an interrupted first start left
+        new.mkdir(mode=0o700)
+        give_to(identity, new)
+        initdb = [identity.binaries.program("initdb"), "-D", new, "-U", "postgres", "-A", "trust", "-E", "UTF8"]
+        locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions"]
+        status, output = await run_to_end([*initdb, *locale], identity=identity.spec, timeout_s=INITDB_TIMEOUT_S)
+        if status != 0:
+            raise EngineError(
+                f"the PostgreSQL cluster could not be made in {new} (initdb status {status}). "
+                f"Free disk space, or set data_dir to another folder. What it said:\n{output}"
+            )
+        new.rename(self._folders.postgres)
+
+    async def _create_database(self) -> None:
+        connection = await asyncpg.connect(self._dsn("postgres"))
+        try:
+            if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", DATABASE):
+                await connection.execute(f"CREATE DATABASE {DATABASE}")
+        finally:
+            await connection.close()
+
+    async def _is_ready(self) -> bool:
+        lines = self._pid_file_lines()
+        return (
+            self.process is not None
+            and len(lines) >= 8
+            and lines[0].strip() == str(self.process.pid)
+            and lines[7].strip() == "ready"
+        )
+
+    def _pid_file_lines(self) -> list[str]:
+        try:
+            return self._pid_path.read_text().splitlines()
+        except FileNotFoundError:
+            return []
+
+    def _pid_in_file(self) -> int | None:
+        lines = self._pid_file_lines()
+        return int(lines[0]) if lines and lines[0].strip().isdigit() else None
+
+    @property
+    def _pid_path(self) -> Path:
+        return self._folders.postgres / "postmaster.pid"
+
+    def _forget_foreign_pid(self) -> None:
+        """Removes a pid file whose pid now belongs to some other program, as after the restart of a container:
+        PostgreSQL would take that for a server on the same data. All else it judges by itself, and better."""
+        pid = self._pid_in_file()
+        if pid is not None and not is_engine(pid, str(self._folders.postgres)):
+            self._pid_path.unlink()
