@@ -1,0 +1,251 @@
+"""Queries and bodies as name/value pairs, before anybody knows what the names mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from json import JSONDecodeError, JSONDecoder
+from json.encoder import encode_basestring
+from typing import Final
+
+from ingest.reasons import Reason
+from ingest.text import clean, valid
+
+MAX_ITEMS: Final = 10_000
+"""Most items of a bulk body."""
+
+Pairs = list[tuple[str, str]]
+"""Decoded names and values in order. A byte that is not valid UTF-8 is a lone surrogate; a JSON object or array
+is a `Nested`."""
+
+
+class Nested(str):
+    """A JSON object or array, as compact JSON text."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with a postback: `detail` names the field and what was wrong with it."""
+
+    reason: Reason
+    detail: str
+
+
+class UnreadableError(Exception):
+    """The request cannot be read as a postback at all; `status` is the HTTP status (400, 413 or 415)."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.fault = Fault(Reason.BAD_PARAMETER, detail)
+
+
+# Queries and forms -----------------------------------------------------------------------------------------------
+
+_FORM = "application/x-www-form-urlencoded"
+_ASCII: Final = {pair: chr(code) for code in range(128) for pair in (f"{code:02x}", f"{code:02X}")}
+_ESCAPES = re.compile("(?:%[0-9A-Fa-f]{2})+")
+
+
+def read_query(raw: bytes | str) -> Pairs:
+    """The pairs of a raw query string or form: '+' is a blank, what is no percent-escape stays as it is."""
+    text = raw if isinstance(raw, str) else raw.decode("utf-8", "surrogateescape")
+    if "+" in text:
+        text = text.replace("+", " ")
+    pairs: Pairs = []
+    append = pairs.append
+    for piece in text.split("&"):
+        if piece:
+            name, _, value = piece.partition("=")
+            if "%" in piece:
+                append((_unquote(name), _unquote(value)))
+            else:
+                append((name, value))
+    return pairs
+
+
+def _unquote(text: str) -> str:
+    first, *rest = text.split("%")
+    try:
+        return first + "".join([_ASCII[part[:2]] + part[2:] for part in rest])
+    except KeyError:  # not ASCII, or no escape
+        return _ESCAPES.sub(_decode_escapes, text)
+
+
+def _decode_escapes(match: re.Match[str]) -> str:
+    return bytes.fromhex(match[0].replace("%", "")).decode("utf-8", "surrogateescape")
+
+
+# JSON ------------------------------------------------------------------------------------------------------------
+
+_NDJSON: Final = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "text/x-ndjson"})
+
+
+class _Number(str):
+    """A JSON number's own text."""
+
+    __slots__ = ()
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
+
+
+# The standard library's decoder, since it alone shows a name that is given twice and keeps each number's text.
+# An object becomes a tuple of pairs, an array a list.
+_JSON = JSONDecoder(object_pairs_hook=tuple, parse_float=_Number, parse_int=_Number, parse_constant=_refuse_constant)
+
+
+def _load(data: bytes, what: str) -> object:
+    """The decoded JSON. Raises UnreadableError, its detail naming `what`: body or item."""
+    try:
+        return _JSON.decode(data.decode().removeprefix("\ufeff"))
+    except UnicodeDecodeError:
+        detail = "not valid UTF-8"
+    except RecursionError:
+        detail = "nested too deeply"
+    except JSONDecodeError as error:
+        detail = f"not valid JSON at character {error.pos + 1}"
+    except ValueError as error:
+        detail = f"not valid JSON: {error}"
+    raise UnreadableError(400, f"{what}: {detail}")
+
+
+def _pairs(members: tuple[tuple[str, object], ...]) -> Pairs:
+    """An object's members as text; null is no member. Raises UnreadableError."""
+    pairs: Pairs = []
+    append = pairs.append
+    for name, value in members:
+        if type(value) is str:
+            append((name, value))
+        elif isinstance(value, _Number):
+            append((name, str(value)))
+        elif isinstance(value, bool):
+            append((name, "true" if value else "false"))
+        elif value is not None:
+            try:
+                append((name, Nested(_compact(value))))
+            except RecursionError:
+                raise UnreadableError(400, "body: nested too deeply") from None
+    return pairs
+
+
+def _compact(value: object) -> str:
+    """Decoded JSON as compact JSON text, numbers as they were written."""
+    match value:
+        case _Number():
+            return str(value)
+        case str():
+            return encode_basestring(value)
+        case tuple():
+            return "{" + ",".join([f"{encode_basestring(name)}:{_compact(below)}" for name, below in value]) + "}"
+        case list():
+            return "[" + ",".join([_compact(below) for below in value]) + "]"
+        case bool():
+            return "true" if value else "false"
+        case _:
+            return "null"
+
+
+# Bodies ----------------------------------------------------------------------------------------------------------
+
+
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
+def _is_json(media_type: str) -> bool:
+    return media_type == "application/json" or media_type.endswith("+json")
+
+
+def read_body(content_type: str, body: bytes) -> Pairs:
+    """The pairs of one postback's body: a form or a JSON object; none for an empty body. Raises UnreadableError."""
+    if not body:
+        return []
+    media_type = _media_type(content_type)
+    if media_type == _FORM:
+        return read_query(body)
+    if not _is_json(media_type):
+        raise UnreadableError(415, f"body: this content type is not read; send {_FORM} or application/json")
+    members = _load(body, "body")
+    if not isinstance(members, tuple):
+        raise UnreadableError(400, "body: not a JSON object")
+    return _pairs(members)
+
+
+def read_bulk(content_type: str, body: bytes) -> list[Pairs | Fault]:
+    """The items of a JSON array (an object: the one item) or of NDJSON, in order; a bad item is a Fault.
+
+    Raises UnreadableError where there are no items to be seen, or more than MAX_ITEMS.
+    """
+    return _items(content_type, body, MAX_ITEMS)
+
+
+def read_objects(content_type: str, body: bytes, limit: int) -> list[dict[str, str] | Fault]:
+    """The same items as mappings, numbers in their exact text, for at most `limit` items.
+
+    Names and values are valid Unicode. Raises UnreadableError.
+    """
+    return [_mapping(item) if isinstance(item, list) else item for item in _items(content_type, body, limit)]
+
+
+def _mapping(pairs: Pairs) -> dict[str, str] | Fault:
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        if valid(name) != name or valid(value) != value:
+            return _fault(name, "not valid UTF-8")
+        if found.setdefault(name, value) != value:
+            return _fault(name, "given twice with different values")
+    return found
+
+
+def _fault(name: str, problem: str) -> Fault:
+    return Fault(Reason.BAD_PARAMETER, f"{clean(name, 64)[0]}: {problem}")
+
+
+def _items(content_type: str, body: bytes, limit: int) -> list[Pairs | Fault]:
+    media_type = _media_type(content_type)
+    values: Iterable[object]
+    if media_type in _NDJSON:
+        values = _lines(body)
+    elif _is_json(media_type):
+        loaded = _load(body, "body")
+        if isinstance(loaded, tuple):
+            values = [loaded]
+        elif isinstance(loaded, list):
+            values = loaded
+        else:
+            raise UnreadableError(400, "body: not a JSON array of objects")
+    else:
+        raise UnreadableError(415, "body: this content type is not read; send application/json or application/x-ndjson")
+    items: list[Pairs | Fault] = []
+    for value in values:
+        if len(items) == limit:
+            raise UnreadableError(413, f"body: more than {limit} items; send several requests")
+        items.append(_item(value))
+    return items
+
+
+def _lines(body: bytes) -> Iterator[object]:
+    """What the lines of NDJSON hold, blank lines skipped; a Fault for one that is no JSON."""
+    for line in BytesIO(body):
+        if not line.isspace():
+            try:
+                yield _load(line, "item")
+            except UnreadableError as error:
+                yield error.fault
+
+
+def _item(value: object) -> Pairs | Fault:
+    if isinstance(value, Fault):
+        return value
+    if not isinstance(value, tuple):
+        return Fault(Reason.BAD_PARAMETER, "item: not a JSON object")
+    try:
+        return _pairs(value)
+    except UnreadableError as error:
+        return error.fault
