@@ -1,1 +1,1 @@
-"""Counting each event as often as its goal says: claim keys, conversion ids, and the atomic claim + enqueue in Redis."""
+"""Counting each event as often as its goal says: claim keys, conversion ids, the atomic claim + enqueue in Redis."""

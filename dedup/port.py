@@ -9,7 +9,7 @@ from typing import Protocol
 
 
 class Verdict(Enum):
-    """What became of an entry. ACCEPTED, DUPLICATE and CONFLICT are in the queue; with UNAVAILABLE nothing is stored."""
+    """What became of an entry. All but UNAVAILABLE are in the queue; with that, nothing is known to be stored."""
 
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
@@ -21,9 +21,10 @@ class Verdict(Enum):
 class Entry:
     """One decided postback on its way into the queue.
 
-    `field` is the claim field in the click's hash, None where nothing is claimed. `fact` is what is claimed (amount and
-    currency as text): a second claim with the same fact is a duplicate, with another a conflict. `expires_ms` is when the
-    click's hash may go (epoch ms). `kind` and `payload` go into the stream as they are; for a repeat, the kind is replaced.
+    `field` is the claim field in the click's hash, None where nothing is claimed. `fact` is what is claimed (amount
+    and currency as text): a second claim with the same fact is a duplicate, with another a conflict. `expires_ms` is
+    when the click's hash may go (epoch ms). `kind` and `payload` go into the stream as they are; for a repeat, the
+    kind is replaced.
     """
 
     click_id: str

@@ -61,7 +61,7 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """What one conversion is worth. `payout_of` says what the payout's percentage is of; the revenue's is of the sale."""
+    """What one conversion is worth. `payout_of`: what the payout's percentage is of; the revenue's is of the sale."""
 
     revenue: Terms
     payout: Terms
@@ -70,9 +70,7 @@ class Rate:
     @property
     def needs_sale(self) -> bool:
         """Whether a sale amount is needed to price a conversion."""
-        return self.revenue.micro_percent > 0 or (
-            self.payout.micro_percent > 0 and self.payout_of is PayoutOf.SALE
-        )
+        return self.revenue.micro_percent > 0 or (self.payout.micro_percent > 0 and self.payout_of is PayoutOf.SALE)
 
 
 RateKey = tuple[int | None, str | None]

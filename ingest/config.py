@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from msgspec import Meta
 
 ENV_PREFIX = "POSTBACK_"
 EMBEDDED = "embedded"
+_OTHER_PATHS = {"", "/postbacks", "/clicks", "/healthz", "/readyz", "/metrics"}
 
 _DURATION = re.compile(r"(\d+)\s*(ms|s|m|h|d)", re.ASCII)
 _DURATION_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -67,7 +69,7 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 Positive = Annotated[int, Meta(ge=1)]
 
 
-class ServerConfig(_Section):
+class ServerConfig(_Section, frozen=True):
     """The HTTP side."""
 
     host: str = "127.0.0.1"
@@ -81,7 +83,7 @@ class ServerConfig(_Section):
     drain: Duration = Duration(0)
 
 
-class RedisConfig(_Section):
+class RedisConfig(_Section, frozen=True):
     """The shared hot state."""
 
     url: str = EMBEDDED
@@ -90,14 +92,14 @@ class RedisConfig(_Section):
     ack: Ack = Ack.WRITTEN
 
 
-class PostgresConfig(_Section):
+class PostgresConfig(_Section, frozen=True):
     """The truth."""
 
     dsn: str = EMBEDDED
     pool: Annotated[int, Meta(ge=1, le=100)] = 4
 
 
-class WriterConfig(_Section):
+class WriterConfig(_Section, frozen=True):
     """The process that moves the queue into Postgres."""
 
     processes: Annotated[int, Meta(ge=1, le=64)] = 1
@@ -105,14 +107,14 @@ class WriterConfig(_Section):
     batch_age: Duration = Duration(200)
 
 
-class SpoolConfig(_Section):
+class SpoolConfig(_Section, frozen=True):
     """The local spool of a receiver."""
 
     dir: str = ""
     max_bytes: Size = Size(1 << 30)
 
 
-class ClicksConfig(_Section):
+class ClicksConfig(_Section, frozen=True):
     """Rules on clicks; a campaign may set its own window and min_age."""
 
     window: Duration = Duration(90 * 86_400_000)
@@ -120,21 +122,21 @@ class ClicksConfig(_Section):
     park_unknown: Duration = Duration(0)
 
 
-class AdminConfig(_Section):
+class AdminConfig(_Section, frozen=True):
     """The people's side."""
 
     key_file: str = ""
     console: bool = True
 
 
-class LogConfig(_Section):
+class LogConfig(_Section, frozen=True):
     """Logs."""
 
     level: LogLevel = LogLevel.INFO
     format: LogFormat = LogFormat.AUTO
 
 
-class Config(_Section):
+class Config(_Section, frozen=True):
     """Everything that can be set. Paths left empty are under `data_dir`."""
 
     data_dir: str = "./var"
@@ -285,7 +287,7 @@ def _check(config: Config, where: str) -> None:
     if not config.server.paths:
         refuse("server.paths", "at least one path is needed")
     for path in config.server.paths:
-        if not path.startswith("/") or path.rstrip("/") in {"", "/postbacks", "/clicks", "/healthz", "/readyz", "/metrics"}:
+        if not path.startswith("/") or path.rstrip("/") in _OTHER_PATHS:
             refuse("server.paths", f"{path!r} cannot be a postback path")
     if not config.redis.url.startswith(("redis://", "rediss://", "redis+cluster://", "unix://")) and (
         config.redis.url != EMBEDDED
@@ -293,5 +295,22 @@ def _check(config: Config, where: str) -> None:
         refuse("redis.url", 'expected "embedded" or a URL that starts with redis://, rediss:// or redis+cluster://')
     if config.postgres.dsn != EMBEDDED and not config.postgres.dsn.startswith(("postgresql://", "postgres://")):
         refuse("postgres.dsn", 'expected "embedded" or a DSN that starts with postgresql://')
+    for proxy in config.server.trusted_proxies:
+        try:
+            ip_network(proxy)
+        except ValueError as error:
+            refuse("server.trusted_proxies", str(error))
+    if config.clicks.park_unknown:
+        refuse("clicks.park_unknown", "postbacks cannot be parked yet; set it to 0s")
     if config.clicks.window == 0:
         refuse("clicks.window", "must be longer than 0")
+
+
+def config_to_json(config: Config) -> str:
+    """For a process of our own; `config_from_json` reads it."""
+    return msgspec.json.encode(config, enc_hook=int).decode()
+
+
+def config_from_json(text: str) -> Config:
+    """What `config_to_json` wrote."""
+    return msgspec.json.decode(text, type=Config, dec_hook=lambda kind, value: kind(value))

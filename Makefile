@@ -1,0 +1,58 @@
+# The targets that people use: install, run, test. Needs Python 3.11 or newer and make; everything else goes into .venv.
+
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+CONFIG := $(wildcard config.toml)
+
+.PHONY: help install run test lint format types unit integration clean
+
+help:
+	@echo "make run      build the environment, start everything with a sample campaign on http://127.0.0.1:8080"
+	@echo "make test     build the environment, run every check and test on real embedded engines"
+	@echo "make install  only build the environment: the command is then .venv/bin/postback"
+
+install: .venv/installed
+
+.venv/python:
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed; name it: make PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/installed: .venv/python requirements.txt pyproject.toml
+	$(PIP) install --require-hashes -r requirements.txt
+	$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/tested: .venv/installed requirements-dev.txt
+	$(PIP) install --require-hashes -r requirements-dev.txt
+	@touch $@
+
+run: install
+	$(BIN)/postback serve --sample $(if $(CONFIG),--config $(CONFIG))
+
+test: lint types
+	$(BIN)/python -m pytest
+
+lint: .venv/tested
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/vulture
+
+format: .venv/tested
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: .venv/tested
+	$(BIN)/mypy
+
+unit: .venv/tested
+	$(BIN)/python -m pytest tests/unit tests/property
+
+integration: .venv/tested
+	$(BIN)/python -m pytest tests/integration
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

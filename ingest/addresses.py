@@ -1,0 +1,45 @@
+"""Whose request it is: the peer's address, or what a trusted proxy says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+Network = IPv4Network | IPv6Network
+
+
+def parse_networks(texts: Sequence[str]) -> tuple[Network, ...]:
+    """Addresses and networks such as "10.0.0.0/8"; ValueError names the one that is neither."""
+    return tuple(ip_network(text) for text in texts)
+
+
+def client_address(peer: str | None, forwarded_for: str | None, trusted: Sequence[Network]) -> str | None:
+    """The nearest address that is not a trusted proxy's, read from the right of X-Forwarded-For; None where the peer has
+    none (a Unix socket). An entry that is no address ends the walk: what stands left of it cannot be believed."""
+    address = _normal(peer)
+    if address is None or not trusted or not forwarded_for or not _is_in(address, trusted):
+        return address
+    for entry in reversed(forwarded_for.split(",")):
+        candidate = _normal(entry.strip())
+        if candidate is None:
+            break
+        address = candidate
+        if not _is_in(address, trusted):
+            break
+    return address
+
+
+def _normal(text: str | None) -> str | None:
+    if not text:
+        return None
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address)
+
+
+def _is_in(address: str, networks: Sequence[Network]) -> bool:
+    parsed = ip_address(address)
+    return any(parsed in network for network in networks)

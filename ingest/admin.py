@@ -1,0 +1,47 @@
+"""The admin key: made at the first start, in a file that only its owner can read."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from hashlib import sha256
+from hmac import compare_digest
+from pathlib import Path
+
+_SCHEME = "bearer "
+
+
+class AdminKeyError(Exception):
+    """The key cannot be read or made; the message says what to do."""
+
+
+class AdminKey:
+    """Knows the key when it sees it."""
+
+    def __init__(self, key: str) -> None:
+        self._digest = sha256(key.encode()).digest()
+
+    def is_in(self, authorization: str | None) -> bool:
+        """Whether an Authorization header carries the key, as Bearer."""
+        if authorization is None or authorization[: len(_SCHEME)].lower() != _SCHEME:
+            return False
+        given = authorization[len(_SCHEME) :].strip()
+        return compare_digest(sha256(given.encode("utf-8", "surrogateescape")).digest(), self._digest)
+
+
+def ensure_admin_key(path: Path) -> str:
+    """The key in `path`, made if there is none. Raises AdminKeyError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            temporary = path.with_name(f".{path.name}.{os.getpid()}")
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(secrets.token_urlsafe(32) + "\n")
+            temporary.replace(path)
+        key = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise AdminKeyError(f"admin.key_file: {path}: {error}") from None
+    if len(key) < 16:
+        raise AdminKeyError(f"admin.key_file: {path}: expected a key of 16 characters or more; remove it for a new one")
+    return key

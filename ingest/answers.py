@@ -1,0 +1,83 @@
+"""Outcomes as HTTP answers: one exhaustive table. Pure."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from dataclasses import dataclass
+from typing import Final, assert_never
+
+import orjson
+
+from ingest.catalog import Profile
+from ingest.outcome import Outcome, Result
+from ingest.wire import Fault
+
+RETRY_AFTER_S: Final = 5
+"""What a sender is told to wait, at the least."""
+
+STATUSES: Final = {
+    Result.ACCEPTED: 200,
+    Result.DUPLICATE: 200,
+    Result.CONFLICT: 200,
+    Result.REJECTED: 200,
+    Result.INVALID: 403,
+    Result.UNAVAILABLE: 503,
+}
+
+_JSON: Final = "application/json"
+_PIXEL: Final = b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Status, media type and body."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+def answer(outcome: Outcome) -> Answer:
+    """The answer in the shape that the advertiser asks for. What was not stored is said in JSON, whoever asks."""
+    status = STATUSES[outcome.result]
+    if outcome.result is Result.UNAVAILABLE:
+        return Answer(status, _JSON, orjson.dumps(verdict(outcome)))
+    match outcome.profile:
+        case Profile.JSON:
+            return Answer(status, _JSON, orjson.dumps(verdict(outcome)))
+        case Profile.TEXT:
+            return Answer(status, "text/plain", _text(outcome))
+        case Profile.PIXEL:
+            return Answer(status, "image/gif", _PIXEL)
+        case Profile.EMPTY:
+            return Answer(204 if status == 200 else status, "text/plain", b"")
+        case _:
+            assert_never(outcome.profile)
+
+
+def verdict(outcome: Outcome) -> dict[str, str]:
+    """The JSON object that says it."""
+    said = {"status": outcome.result.value}
+    if outcome.conversion_id is not None:
+        said["conversion_id"] = str(outcome.conversion_id)
+    if outcome.reason is not None:
+        said["reason"] = outcome.reason.value
+    if outcome.detail is not None:
+        said["detail"] = outcome.detail
+    return said
+
+
+def invalid(fault: Fault) -> dict[str, str]:
+    """The JSON object for what cannot be read as a postback."""
+    return {"status": Result.INVALID.value, "reason": fault.reason.value, "detail": fault.detail}
+
+
+def unreadable(status: int, fault: Fault) -> Answer:
+    """The answer to what cannot be read as a postback: 400, 408, 413 or 415."""
+    return Answer(status, _JSON, orjson.dumps(invalid(fault)))
+
+
+def _text(outcome: Outcome) -> bytes:
+    if outcome.reason is None:
+        return b"success=true;"
+    return f"success=false; err_msg={outcome.reason}".encode()

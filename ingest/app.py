@@ -1,0 +1,129 @@
+"""The composition root: what each process is made of. Nothing else builds anything."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+
+import structlog
+from redis.exceptions import RedisError
+
+from dedup.client import connect as connect_redis
+from dedup.redis import Durability, RedisDeduplicator
+from dedup.scripts import Client
+from ingest.addresses import parse_networks
+from ingest.admin import AdminKey, ensure_admin_key
+from ingest.catalog import Snapshot
+from ingest.catalog_feed import CatalogFeed
+from ingest.click_api import ClickApi
+from ingest.click_source import ClickSource
+from ingest.clicks import Click
+from ingest.config import Config
+from ingest.decide import Rules
+from ingest.http_server import bind, receiver_app, start_server
+from ingest.metrics import Metrics
+from ingest.observers import RecorderMetrics, WriterMetrics
+from ingest.ops import Operations
+from ingest.receiver import Receiver
+from ingest.recorder import Recorder
+from ingest.stored_clicks import StoredClicks
+from ingest.worker import Orders
+from storage.postgres import close as close_postgres
+from storage.postgres import open_pool
+from storage.writer import Writer
+
+MAX_WAITING = 10_000
+"""Postbacks that may wait for their turn in one receiver; more are refused."""
+FINISH_S = 30.0
+"""How long requests under way may take once a drain began."""
+
+log = structlog.get_logger()
+
+
+def now_ms() -> int:
+    """The clock: epoch ms."""
+    return time.time_ns() // 1_000_000
+
+
+def rules_of(config: Config) -> Rules:
+    """The configured rules on clicks."""
+    return Rules(config.clicks.window, config.clicks.min_age)
+
+
+def expiry(snapshot: Callable[[], Snapshot], rules: Rules) -> Callable[[Click], int]:
+    """When a click stops to convert, epoch ms."""
+
+    def expires_ms(click: Click) -> int:
+        campaign = snapshot().campaigns.get(click.campaign_id)
+        window_ms = campaign.window_ms if campaign and campaign.window_ms is not None else rules.window_ms
+        return click.clicked_ms + window_ms
+
+    return expires_ms
+
+
+async def run_receiver(orders: Orders, config: Config, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+    """Serve until `stop`, then drain."""
+    async with AsyncExitStack() as stack:
+        metrics = Metrics()
+        redis = connect_redis(orders.redis_url)
+        stack.push_async_callback(redis.aclose)
+        pool = await open_pool(orders.postgres_dsn, config.postgres.pool)
+        stack.push_async_callback(close_postgres, pool)
+        feed = CatalogFeed(orders.postgres_dsn, config.data_path / "catalog.snapshot")
+        await feed.start()
+        stack.push_async_callback(feed.close)
+
+        rules = rules_of(config)
+        deduplicator = RedisDeduplicator(
+            redis,
+            partitions=config.redis.partitions,
+            max_backlog=config.redis.max_backlog,
+            durability=Durability(config.redis.ack),
+        )
+        stored = StoredClicks(pool, now_ms)
+        clicks = ClickSource(deduplicator, stored.lookup, expires_ms=expiry(lambda: feed.snapshot, rules))
+        recorder = Recorder(deduplicator, clicks, lambda: feed.snapshot, rules, RecorderMetrics(metrics))
+        receiver = Receiver(
+            recorder,
+            metrics,
+            trusted_proxies=parse_networks(config.server.trusted_proxies),
+            body_timeout_s=config.server.body_timeout / 1000,
+            max_waiting=MAX_WAITING,
+        )
+        stack.push_async_callback(receiver.close)
+        key = AdminKey(ensure_admin_key(config.admin_key_path))
+        click_api = ClickApi(receiver, stored.register, clicks, deduplicator, key, metrics, now_ms)
+        operations = Operations(metrics, lambda: _redis_problem(redis))
+        app = receiver_app(
+            receiver, click_api, operations, paths=config.server.paths, max_body=config.server.max_body
+        )
+        server = await start_server(
+            app,
+            bind(config.server.host, orders.port, shared=True),
+            keepalive_s=config.server.keepalive / 1000,
+            finish_s=FINISH_S,
+        )
+        ready()
+        await stop.wait()
+        operations.draining = True
+        log.info("draining")
+        # Load balancers see readyz fail and send no more; until then everything is served.
+        await asyncio.sleep(config.server.drain / 1000)
+        await server.cleanup()
+    log.info("stopped")
+
+
+async def _redis_problem(redis: Client) -> str | None:
+    try:
+        async with asyncio.timeout(1):
+            await redis.ping()
+    except (RedisError, OSError) as error:
+        return f"Redis does not answer: {error}"
+    return None
+
+
+async def run_writer(orders: Orders, config: Config, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+    """Move the queue into Postgres until `stop`."""
+    ...

@@ -1,0 +1,59 @@
+"""What must hold of both servers before workers start."""
+
+from __future__ import annotations
+
+from redis.exceptions import RedisError
+
+from dedup.client import connect as connect_redis
+from ingest.config import EMBEDDED, Config
+from ingest.engines import EngineUrls
+from ingest.engines.checks import (
+    Problem,
+    check_postgres,
+    check_redis,
+    explain_postgres_error,
+    explain_redis_error,
+)
+from storage.migrate import migrate, schema_state
+from storage.postgres import AWAY, PostgresError
+from storage.postgres import close as close_postgres
+from storage.postgres import connect as connect_postgres
+
+
+async def check_engines(config: Config, urls: EngineUrls, *, may_be_away: bool) -> list[Problem]:
+    """Everything that is wrong with either. An embedded Postgres' schema is brought up to date on the way.
+
+    `may_be_away`: a server that does not answer is a warning, not a refusal: the workers wait for it.
+    """
+    return await _redis_problems(urls.redis_url, may_be_away=may_be_away) + await _postgres_problems(
+        urls.postgres_dsn, migrate_first=config.postgres.dsn == EMBEDDED, may_be_away=may_be_away
+    )
+
+
+async def _redis_problems(url: str, *, may_be_away: bool) -> list[Problem]:
+    client = connect_redis(url)
+    try:
+        return await check_redis(client)
+    except (RedisError, OSError) as error:
+        return [Problem("warn" if may_be_away else "refuse", explain_redis_error(error, url))]
+    finally:
+        await client.aclose()
+
+
+async def _postgres_problems(dsn: str, *, migrate_first: bool, may_be_away: bool) -> list[Problem]:
+    try:
+        connection = await connect_postgres(dsn)
+    except (*AWAY, PostgresError, ValueError) as error:
+        return [Problem("warn" if may_be_away else "refuse", explain_postgres_error(error, dsn))]
+    try:
+        problems = await check_postgres(connection)
+        if any(problem.severity == "refuse" for problem in problems):
+            return problems
+        if migrate_first:
+            await migrate(connection)
+        state = await schema_state(connection)
+        if state.problem is not None:
+            problems.append(Problem("refuse", state.problem))
+        return problems
+    finally:
+        await close_postgres(connection)

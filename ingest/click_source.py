@@ -1,0 +1,77 @@
+"""Clicks of a batch: from Redis, else from Postgres, which fills Redis again."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from dedup.port import CachedClick, Deduplicator
+from ingest.clicks import Click, pack_click, unpack_click
+
+MISS_MS: Final = 1000
+"""How long a click that nobody knows is not looked up again."""
+MAX_MISSES: Final = 100_000
+
+Lookup = Callable[[Sequence[str]], Awaitable[dict[str, Click]]]
+"""Reads clicks from Postgres by id; raises `ClicksUnavailableError`."""
+
+
+class ClicksUnavailableError(Exception):
+    """Postgres did not answer: a click that Redis does not have may or may not exist."""
+
+
+class ClickSource:
+    """Read-through from Redis to Postgres. Misses are remembered here, briefly: a click that is registered meanwhile is
+    put into Redis, which is asked first."""
+
+    def __init__(self, deduplicator: Deduplicator, lookup: Lookup, *, expires_ms: Callable[[Click], int]) -> None:
+        self._deduplicator = deduplicator
+        self._lookup = lookup
+        self._expires_ms = expires_ms
+        self._missed_until_ms: OrderedDict[str, int] = OrderedDict()
+
+    async def fetch(self, click_ids: Sequence[str], now_ms: int) -> dict[str, Click | None]:
+        """Each click by its id, None where it is known that there is none; an id that cannot be looked up is absent.
+        Raises QueueUnavailableError."""
+        unique = list(dict.fromkeys(click_ids))
+        cached = await self._deduplicator.clicks(unique)
+        clicks: dict[str, Click | None] = {}
+        absent: list[str] = []
+        for click_id, packed in zip(unique, cached, strict=True):
+            if packed is not None:
+                clicks[click_id] = unpack_click(packed)
+            elif self._missed_until_ms.get(click_id, 0) > now_ms:
+                clicks[click_id] = None
+            else:
+                absent.append(click_id)
+        if absent:
+            clicks.update(await self._read_through(absent, now_ms))
+        return clicks
+
+    async def _read_through(self, click_ids: Sequence[str], now_ms: int) -> dict[str, Click | None]:
+        try:
+            found = await self._lookup(click_ids)
+        except ClicksUnavailableError:
+            return {}
+        await self._deduplicator.cache(self.cachable(found, now_ms))
+        for click_id in click_ids:
+            if click_id not in found:
+                self._remember_miss(click_id, now_ms)
+        return {click_id: found.get(click_id) for click_id in click_ids}
+
+    def cachable(self, clicks: dict[str, Click], now_ms: int) -> list[CachedClick]:
+        """Those of the clicks that can still convert, as the cache takes them."""
+        entries = []
+        for click_id, click in clicks.items():
+            expires_ms = self._expires_ms(click)
+            if expires_ms > now_ms:
+                packed = pack_click(click.campaign_id, click.publisher_id, click.clicked_ms, click.country)
+                entries.append(CachedClick(click_id, packed, expires_ms))
+        return entries
+
+    def _remember_miss(self, click_id: str, now_ms: int) -> None:
+        self._missed_until_ms.pop(click_id, None)
+        self._missed_until_ms[click_id] = now_ms + MISS_MS
+        if len(self._missed_until_ms) > MAX_MISSES:
+            self._missed_until_ms.popitem(last=False)

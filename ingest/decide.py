@@ -1,0 +1,302 @@
+"""The decision: click -> campaign -> goal -> rate -> money. Pure: no I/O, no clock; the same input, the same answer.
+
+Rules are those of docs/architecture.md, in the order in which they are checked here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hmac import compare_digest
+from uuid import UUID
+
+from dedup.policy import Claim, claim_for
+from ingest import money
+from ingest.catalog import Advertiser, Campaign, Goal, GoalType, Rate, Snapshot, Status, token_digest
+from ingest.clicks import Click
+from ingest.iso import CURRENCIES
+from ingest.reasons import Reason
+from ingest.wire import Postback
+from storage.records import Kind, Record
+
+Trace = Callable[[str, str], None]
+"""Told each step of a decision: its name and what was found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What holds where a campaign sets nothing of its own; milliseconds."""
+
+    window_ms: int
+    min_age_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """When and where from a postback came. `postback_id` names it for good: its log id, and its nonce."""
+
+    postback_id: UUID
+    received_us: int
+    remote_ip: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a postback is not counted. `detail` is for the sender: the field and what was wrong with it, no more."""
+
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a postback comes to: a conversion to claim, or a refusal for the log (then `claim` is None)."""
+
+    record: Record
+    kind: Kind
+    claim: Claim | None = None
+    fact: bytes = b""
+    expires_ms: int = 0
+    refusal: Refusal | None = None
+    advertiser: Advertiser | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sale:
+    """A sale in the campaign's currency; what was sent, where it was converted."""
+
+    micros: int | None = None
+    fact: bytes = b""
+    original_micros: int | None = None
+    original_currency: str | None = None
+    rate_nanos: int | None = None
+
+
+class _RefusedError(Exception):
+    def __init__(self, reason: Reason, detail: str) -> None:
+        self.refusal = Refusal(reason, detail)
+
+
+def decide(
+    receipt: Receipt,
+    postback: Postback,
+    click: Click | None,
+    snapshot: Snapshot,
+    rules: Rules,
+    trace: Trace | None = None,
+) -> Decision:
+    """Decide one postback. `click` is the one that its click_id names, None where there is none."""
+    campaign = snapshot.campaigns.get(click.campaign_id) if click else None
+    try:
+        return _accept(receipt, postback, click, campaign, snapshot, rules, trace)
+    except _RefusedError as refused:
+        if trace:
+            trace("refused", f"{refused.refusal.reason}: {refused.refusal.detail}")
+        return _reject(receipt, postback, click, campaign, refused.refusal)
+
+
+def _accept(
+    receipt: Receipt,
+    postback: Postback,
+    click: Click | None,
+    campaign: Campaign | None,
+    snapshot: Snapshot,
+    rules: Rules,
+    trace: Trace | None,
+) -> Decision:
+    if postback.fault:
+        raise _RefusedError(postback.fault.reason, postback.fault.detail)
+    click_id = postback.click_id
+    if click is None or click_id is None:
+        raise _RefusedError(Reason.UNKNOWN_CLICK, "click_id: no such click")
+    if trace:
+        country = click.country or "no country"
+        trace("click", f"{click_id}: campaign {click.campaign_id}, publisher {click.publisher_id}, {country}")
+    if campaign is None:
+        raise _RefusedError(Reason.UNKNOWN_CAMPAIGN, "click_id: its campaign does not exist")
+    advertiser = campaign.advertiser
+    if trace:
+        trace("campaign", f"{campaign.id} {campaign.name!r} of {advertiser.name!r}, {campaign.currency}")
+    _check_token(advertiser, postback.security_token)
+    if campaign.status is not Status.ACTIVE:
+        raise _RefusedError(Reason.CAMPAIGN_INACTIVE, "click_id: its campaign is not active")
+    window_ms = _check_age(campaign, click, receipt.received_us // 1000, rules)
+    goal = _goal(campaign, postback.goal)
+    if trace:
+        trace("goal", f"{goal.id} {goal.title!r}, version {goal.version}, track_multiple = {goal.track_multiple}")
+    found = goal.rate_for(click.publisher_id, click.country)
+    if found is None:
+        raise _RefusedError(Reason.OUTSIDE_COVERAGE, "click_id: its country is not covered by the goal")
+    (for_publisher, for_country), rate = found
+    if trace:
+        trace("rate", f"for publisher {for_publisher or 'any'}, country {for_country or 'any'}")
+    sale = _sale(postback, campaign, rate, snapshot, receipt.received_us // 1000)
+    revenue_micros, payout_micros = _amounts(rate, sale)
+    reason: Reason | None = None
+    if goal.type is GoalType.PRIVATE and click.publisher_id not in goal.publishers:
+        reason, payout_micros = Reason.GOAL_NOT_ASSIGNED, 0
+    if trace:
+        trace(
+            "money",
+            f"sale {_shown(sale.micros)}, revenue {_shown(revenue_micros)}, payout {_shown(payout_micros)}"
+            f" {campaign.currency}{f' ({reason})' if reason else ''}",
+        )
+    claim = claim_for(
+        goal.track_multiple,
+        click_id=click_id,
+        clicked_ms=click.clicked_ms,
+        goal_id=goal.id,
+        txn_id=postback.txn_id,
+        event_id=postback.event_id,
+        nonce=receipt.postback_id.bytes,
+    )
+    if trace:
+        trace("claim", claim.field or "nothing: each one counts")
+        trace("conversion", str(claim.conversion_id))
+    params = postback.params
+    if postback.event_id:
+        params = params | {"event_id": postback.event_id}
+    record = Record(
+        log_id=receipt.postback_id,
+        received_us=receipt.received_us,
+        reason=reason,
+        advertiser_id=advertiser.id,
+        publisher_id=click.publisher_id,
+        campaign_id=campaign.id,
+        goal_id=goal.id,
+        goal_value=goal.value,
+        goal_version=goal.version,
+        click_id=click_id,
+        clicked_ms=click.clicked_ms,
+        txn_id=postback.txn_id,
+        conversion_id=claim.conversion_id,
+        status=postback.status or "approved",
+        country=click.country,
+        currency=campaign.currency,
+        sale_micros=sale.micros,
+        revenue_micros=revenue_micros,
+        payout_micros=payout_micros,
+        original_micros=sale.original_micros,
+        original_currency=sale.original_currency,
+        exchange_rate_nanos=sale.rate_nanos,
+        event_ms=postback.event_ms,
+        remote_ip=receipt.remote_ip,
+        params=params,
+    )
+    return Decision(
+        record=record,
+        kind=Kind.CONVERSION,
+        claim=claim,
+        fact=sale.fact,
+        expires_ms=click.clicked_ms + window_ms,
+        advertiser=advertiser,
+    )
+
+
+def _check_token(advertiser: Advertiser, token: str | None) -> None:
+    if not advertiser.token_digests:
+        return
+    if token is None:
+        raise _RefusedError(Reason.BAD_TOKEN, "security_token: missing")
+    digest = token_digest(token)
+    # Every live token is compared, whichever matches: the time tells nothing.
+    if sum(compare_digest(digest, known) for known in advertiser.token_digests) == 0:
+        raise _RefusedError(Reason.BAD_TOKEN, "security_token: not accepted")
+
+
+def _check_age(campaign: Campaign, click: Click, received_ms: int, rules: Rules) -> int:
+    window_ms = rules.window_ms if campaign.window_ms is None else campaign.window_ms
+    min_age_ms = rules.min_age_ms if campaign.min_age_ms is None else campaign.min_age_ms
+    age_ms = received_ms - click.clicked_ms
+    if age_ms > window_ms:
+        raise _RefusedError(Reason.CLICK_EXPIRED, "click_id: the click is too old")
+    if min_age_ms and age_ms < min_age_ms:
+        raise _RefusedError(Reason.CLICK_TOO_FRESH, "click_id: too soon after the click")
+    return window_ms
+
+
+def _goal(campaign: Campaign, value: str | None) -> Goal:
+    if value is None:
+        goal = campaign.default_goal
+        if goal is None:
+            raise _RefusedError(Reason.UNKNOWN_GOAL, "goal: missing, and the campaign has no default goal")
+    else:
+        found = campaign.goals.get(value.casefold())
+        if found is None:
+            raise _RefusedError(Reason.UNKNOWN_GOAL, "goal: the campaign has no such goal")
+        goal = found
+    if goal.status is not Status.ACTIVE:
+        raise _RefusedError(Reason.GOAL_INACTIVE, "goal: not active")
+    return goal
+
+
+def _sale(postback: Postback, campaign: Campaign, rate: Rate, snapshot: Snapshot, received_ms: int) -> Sale:
+    if postback.sale_amount is None:
+        if rate.needs_sale:
+            raise _RefusedError(Reason.MISSING_SALE_AMOUNT, "sale_amount: missing")
+        return Sale()
+    try:
+        sent_micros = money.parse_amount(postback.sale_amount)
+    except money.AmountError as error:
+        raise _RefusedError(Reason.BAD_AMOUNT, f"sale_amount: {error}") from None
+    currency = postback.currency or campaign.currency
+    if currency not in CURRENCIES:
+        raise _RefusedError(Reason.BAD_CURRENCY, "currency: not an ISO 4217 code")
+    fact = f"{money.format_micros(sent_micros)}{currency}".encode()
+    if currency == campaign.currency:
+        return Sale(sent_micros, fact)
+    rates = snapshot.exchange_rates.get((currency, campaign.currency))
+    rate_nanos = rates.at(received_ms) if rates else None
+    if rate_nanos is None:
+        raise _RefusedError(Reason.NO_EXCHANGE_RATE, f"currency: {currency} cannot be converted")
+    sale_micros = money.convert(sent_micros, rate_nanos)
+    if sale_micros >= money.LIMIT_MICROS:
+        raise _RefusedError(Reason.BAD_AMOUNT, "sale_amount: too large")
+    return Sale(sale_micros, fact, sent_micros, currency, rate_nanos)
+
+
+def _amounts(rate: Rate, sale: Sale) -> tuple[int, int]:
+    """Revenue and payout in micros."""
+    base_micros = sale.micros or 0
+    revenue_micros = money.price(rate.revenue, base_micros)
+    payout_base = base_micros if rate.payout_of == "sale" else revenue_micros
+    payout_micros = money.price(rate.payout, payout_base)
+    if revenue_micros >= money.LIMIT_MICROS or payout_micros >= money.LIMIT_MICROS:
+        raise _RefusedError(Reason.BAD_AMOUNT, "sale_amount: too large")
+    return revenue_micros, payout_micros
+
+
+def _reject(
+    receipt: Receipt, postback: Postback, click: Click | None, campaign: Campaign | None, refusal: Refusal
+) -> Decision:
+    """For the log, with all that was sent: enough to decide it again."""
+    sent: dict[str, object] = {
+        "sale_amount": postback.sale_amount,
+        "currency": postback.currency,
+        "event_id": postback.event_id,
+        "event_time": None if postback.event_ms is None else str(postback.event_ms),
+        "status": postback.status,
+        "_detail": refusal.detail,
+    }
+    record = Record(
+        log_id=receipt.postback_id,
+        received_us=receipt.received_us,
+        reason=refusal.reason,
+        advertiser_id=campaign.advertiser.id if campaign else None,
+        campaign_id=click.campaign_id if click else None,
+        click_id=postback.click_id,
+        goal_value=postback.goal,
+        txn_id=postback.txn_id,
+        remote_ip=receipt.remote_ip,
+        params=postback.params | {name: value for name, value in sent.items() if value is not None},
+    )
+    return Decision(
+        record=record,
+        kind=Kind.REJECTION,
+        refusal=refusal,
+        advertiser=campaign.advertiser if campaign else None,
+    )
+
+
+def _shown(micros: int | None) -> str:
+    return "-" if micros is None else money.format_micros(micros)

@@ -1,0 +1,108 @@
+"""The metrics: one typed list, from which both the registry and the docs are made.
+
+Each process writes its values into files of `PROMETHEUS_MULTIPROC_DIR` (set before this is imported), so that any
+receiver's /metrics sums them all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_EVENTS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
+
+
+class Kind(StrEnum):
+    """What can be done with a metric's values."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric: its name without the suffix that the kind adds, its labels, and what it says."""
+
+    name: str
+    kind: Kind
+    unit: str
+    meaning: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+METRICS: Final = (
+    Metric("postback_outcomes", Kind.COUNTER, "postbacks", "Postbacks by outcome and reason.", ("outcome", "reason")),
+    Metric("postback_unreadable", Kind.COUNTER, "requests", "Requests that are no postback, by status.", ("status",)),
+    Metric("postback_record_seconds", Kind.HISTOGRAM, "seconds", "From a batch's start to its answers.", (), _SECONDS),
+    Metric("postback_record_batch", Kind.HISTOGRAM, "postbacks", "Postbacks in a recorded batch.", (), _EVENTS),
+    Metric("postback_clicks", Kind.COUNTER, "clicks", "Clicks registered over HTTP, by result.", ("result",)),
+    Metric("postback_rows", Kind.COUNTER, "rows", "What became of queue entries, by result.", ("result",)),
+    Metric("postback_commit_seconds", Kind.HISTOGRAM, "seconds", "From a batch's first entry to commit.", (), _SECONDS),
+    Metric("postback_commit_batch", Kind.HISTOGRAM, "entries", "Queue entries in a committed batch.", (), _EVENTS),
+    Metric("postback_writer_retries", Kind.COUNTER, "attempts", "Batches that an engine's failure sent round again."),
+    Metric("postback_backlog", Kind.GAUGE, "entries", "Queue entries not yet in Postgres.", ("partition",)),
+    Metric("postback_catalog_loaded", Kind.GAUGE, "seconds", "When the catalog in use was loaded (epoch)."),
+)
+"""Every metric there is."""
+
+
+class Metrics:
+    """The metrics of this process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._counters: dict[str, Counter] = {}
+        self._gauges: dict[str, Gauge] = {}
+        self._histograms: dict[str, Histogram] = {}
+        for metric in METRICS:
+            meaning = f"{metric.meaning} Unit: {metric.unit}."
+            match metric.kind:
+                case Kind.COUNTER:
+                    self._counters[metric.name] = Counter(metric.name, meaning, metric.labels, registry=self.registry)
+                case Kind.GAUGE:
+                    self._gauges[metric.name] = Gauge(
+                        metric.name, meaning, metric.labels, registry=self.registry, multiprocess_mode="mostrecent"
+                    )
+                case Kind.HISTOGRAM:
+                    self._histograms[metric.name] = Histogram(
+                        metric.name, meaning, metric.labels, registry=self.registry, buckets=metric.buckets
+                    )
+
+    def counter(self, name: str) -> Counter:
+        """A counter of the list."""
+        return self._counters[name]
+
+    def gauge(self, name: str) -> Gauge:
+        """A gauge of the list."""
+        return self._gauges[name]
+
+    def histogram(self, name: str) -> Histogram:
+        """A histogram of the list."""
+        return self._histograms[name]
+
+    def render(self) -> bytes:
+        """The text exposition, over all processes where they share a folder."""
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return generate_latest(self.registry)
+        shared = CollectorRegistry()
+        MultiProcessCollector(shared)
+        return generate_latest(shared)
+
+
+def describe() -> Iterator[str]:
+    """The list as a Markdown table's rows."""
+    yield "| metric | kind | unit | labels | meaning |"
+    yield "|---|---|---|---|---|"
+    for metric in METRICS:
+        suffix = "_total" if metric.kind is Kind.COUNTER else ""
+        labels = ", ".join(metric.labels)
+        yield f"| `{metric.name}{suffix}` | {metric.kind} | {metric.unit} | {labels} | {metric.meaning} |"

@@ -1,0 +1,35 @@
+"""What is said of a postback, whoever asks: the HTTP answer, a bulk verdict, a trace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+from ingest.catalog import Profile
+from ingest.reasons import Reason
+
+
+class Result(StrEnum):
+    """The `status` of an answer."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+    REJECTED = "rejected"
+    INVALID = "invalid"
+    UNAVAILABLE = "unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one postback. `profile` is the shape of answer that its advertiser asks for."""
+
+    result: Result
+    conversion_id: UUID | None = None
+    reason: Reason | None = None
+    detail: str | None = None
+    profile: Profile = Profile.JSON
+
+
+UNAVAILABLE = Outcome(Result.UNAVAILABLE)

@@ -1,0 +1,152 @@
+"""The HTTP side of recording: GET|POST /postback and POST /postbacks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import Sequence
+from typing import Final
+from uuid import UUID
+
+import orjson
+from aiohttp import web
+
+from ingest.addresses import Network, client_address
+from ingest.answers import RETRY_AFTER_S, Answer, answer, unreadable, verdict
+from ingest.batching import Coalescer, OverloadedError
+from ingest.decide import Receipt
+from ingest.metrics import Metrics
+from ingest.outcome import UNAVAILABLE, Outcome, Result
+from ingest.reasons import Reason
+from ingest.recorder import Arrival, Recorder
+from ingest.wire import Fault, UnreadableError, read_body, read_bulk, read_query
+
+MAX_BATCH: Final = 256
+MAX_KEY_BYTES: Final = 255
+_BULK_CALLS: Final = 2
+_NOTHING: Final = UnreadableError(400, Fault(Reason.MISSING_CLICK_ID, "click_id: missing"))
+
+
+def new_receipt(remote_ip: str | None) -> Receipt:
+    """A receipt as of now. Its id is in order of time: UUID version 7 (RFC 9562)."""
+    now_us = time.time_ns() // 1000
+    tail = int.from_bytes(os.urandom(10), "big") & ~(0xF << 76 | 0x3 << 62)
+    return Receipt(UUID(int=(now_us // 1000) << 80 | 0x7 << 76 | 0x2 << 62 | tail), now_us, remote_ip)
+
+
+class Receiver:
+    """Reads requests, waits for their outcomes, answers. `recorder` does the rest."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        metrics: Metrics,
+        *,
+        trusted_proxies: Sequence[Network],
+        body_timeout_s: float,
+        max_waiting: int,
+    ) -> None:
+        self._recorder = recorder
+        self._unreadable = metrics.counter("postback_unreadable")
+        self._trusted = trusted_proxies
+        self._body_timeout_s = body_timeout_s
+        self._waiting = Coalescer[Arrival, Outcome](
+            recorder.record, max_batch=MAX_BATCH, max_in_flight=2, max_waiting=max_waiting
+        )
+        self._bulk_calls = asyncio.Semaphore(_BULK_CALLS)
+
+    async def postback(self, request: web.Request) -> web.Response:
+        """One postback."""
+        try:
+            arrival = await self._read_one(request)
+        except UnreadableError as error:
+            return self._refuse(error)
+        try:
+            outcome = await self._waiting.submit(arrival)
+        except OverloadedError:
+            outcome = UNAVAILABLE
+        return respond(answer(outcome))
+
+    async def bulk(self, request: web.Request) -> web.Response:
+        """Many postbacks: one verdict each, in order, as a JSON array. 503 if any was not stored."""
+        try:
+            key = _idempotency_key(request)
+            body = await self.read_body(request)
+            items = read_bulk(request.content_type, body)
+        except UnreadableError as error:
+            return self._refuse(error)
+        remote_ip = self._remote_ip(request)
+        arrivals = [
+            Arrival(
+                receipt=new_receipt(remote_ip),
+                pairs=[] if isinstance(item, Fault) else item,
+                # One key speaks for the whole request: each item gets its own from its place.
+                idempotency_key=None if key is None else f"{key}:{place}",
+                fault=item if isinstance(item, Fault) else None,
+            )
+            for place, item in enumerate(items)
+        ]
+        outcomes: list[Outcome] = []
+        async with self._bulk_calls:
+            for start in range(0, len(arrivals), MAX_BATCH):
+                outcomes += await self._recorder.record(arrivals[start : start + MAX_BATCH])
+        lost = any(outcome.result is Result.UNAVAILABLE for outcome in outcomes)
+        body = orjson.dumps([verdict(outcome) for outcome in outcomes])
+        return respond(Answer(503 if lost else 200, "application/json", body))
+
+    async def close(self) -> None:
+        """Return when nothing is under way."""
+        await self._waiting.close()
+
+    async def read_body(self, request: web.Request) -> bytes:
+        """The body, within its limits of size and time. Raises UnreadableError."""
+        try:
+            async with asyncio.timeout(self._body_timeout_s):
+                return await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            raise UnreadableError(413, Fault(Reason.BAD_PARAMETER, "body: too large")) from None
+        except TimeoutError:
+            raise UnreadableError(408, Fault(Reason.BAD_PARAMETER, "body: did not arrive in time")) from None
+        except (web.RequestPayloadError, ValueError):
+            raise UnreadableError(400, Fault(Reason.BAD_PARAMETER, "body: cannot be decoded")) from None
+
+    def _refuse(self, error: UnreadableError) -> web.Response:
+        self._unreadable.labels(str(error.status)).inc()
+        response = respond(unreadable(error.status, error.fault))
+        if error.status in {408, 413}:
+            response.force_close()
+        return response
+
+    async def _read_one(self, request: web.Request) -> Arrival:
+        _, _, query = request.raw_path.partition("?")
+        pairs = read_query(query)
+        if request.method == "POST" and request.can_read_body:
+            body = await self.read_body(request)
+            pairs = pairs + read_body(request.content_type, body)
+        if not pairs:
+            raise _NOTHING
+        return Arrival(new_receipt(self._remote_ip(request)), pairs, _idempotency_key(request))
+
+    def _remote_ip(self, request: web.Request) -> str | None:
+        forwarded_for = request.headers.get("X-Forwarded-For") if self._trusted else None
+        return client_address(request.remote, forwarded_for, self._trusted)
+
+
+def _idempotency_key(request: web.Request) -> str | None:
+    key = request.headers.get("Idempotency-Key")
+    if not key:
+        return None
+    if len(key) > MAX_KEY_BYTES or not key.isascii() or not key.isprintable():
+        detail = f"Idempotency-Key: expected at most {MAX_KEY_BYTES} printable ASCII characters"
+        raise UnreadableError(400, Fault(Reason.BAD_PARAMETER, detail))
+    return key
+
+
+def respond(said: Answer) -> web.Response:
+    """The response; one that asks for a retry says when, spread so that not all come at once."""
+    response = web.Response(status=said.status, body=said.body, content_type=said.content_type)
+    if said.status == 503:
+        response.headers["Retry-After"] = str(RETRY_AFTER_S + random.randrange(RETRY_AFTER_S))  # noqa: S311
+    return response

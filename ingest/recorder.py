@@ -1,0 +1,147 @@
+"""`record(arrivals) -> outcomes`: the one way in. Clicks of the batch, the decision for each, one claim call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+from dedup.port import Deduplicator, Entry, QueueUnavailableError, Verdict
+from ingest.catalog import Profile, Snapshot
+from ingest.click_source import ClickSource
+from ingest.clicks import Click
+from ingest.decide import Decision, Receipt, Rules, decide
+from ingest.outcome import UNAVAILABLE, Outcome, Result
+from ingest.reasons import Reason
+from ingest.wire import Fault, Pairs, Postback, interpret
+from storage.records import encode
+
+_RESULTS: Final = {
+    Verdict.ACCEPTED: Result.ACCEPTED,
+    Verdict.DUPLICATE: Result.DUPLICATE,
+    Verdict.CONFLICT: Result.CONFLICT,
+}
+_FORBIDDEN: Final = frozenset({Reason.BAD_TOKEN, Reason.BAD_SIGNATURE, Reason.ADDRESS_NOT_ALLOWED})
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A postback as it came in: when and where from, and its names and values. `fault`: why it has none."""
+
+    receipt: Receipt
+    pairs: Pairs
+    idempotency_key: str | None = None
+    fault: Fault | None = None
+
+
+class RecorderObserver(Protocol):
+    """Told of each batch."""
+
+    def recorded(self, outcomes: Sequence[Outcome], seconds: float) -> None:
+        """A batch has its outcomes, `seconds` after it began."""
+
+
+class Recorder:
+    """Records batches of postbacks, each exactly as often as its goal says."""
+
+    def __init__(
+        self,
+        deduplicator: Deduplicator,
+        clicks: ClickSource,
+        snapshot: Callable[[], Snapshot],
+        rules: Rules,
+        observer: RecorderObserver,
+    ) -> None:
+        self._deduplicator = deduplicator
+        self._clicks = clicks
+        self._snapshot = snapshot
+        self._rules = rules
+        self._observer = observer
+
+    async def record(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
+        """One outcome for each, in order; UNAVAILABLE where nothing was stored. Never raises for an engine's sake."""
+        started = time.perf_counter()
+        snapshot = self._snapshot()
+        postbacks = [read_postback(arrival, snapshot) for arrival in arrivals]
+        clicks = await self._fetch(arrivals, postbacks)
+        places: list[int] = []
+        decisions: list[Decision] = []
+        for place, (arrival, postback) in enumerate(zip(arrivals, postbacks, strict=True)):
+            click_id = postback.click_id
+            if click_id is not None and click_id not in clicks:
+                continue
+            click = None if click_id is None else clicks[click_id]
+            mine = for_advertiser(arrival, postback, click, snapshot)
+            places.append(place)
+            decisions.append(decide(arrival.receipt, mine, click, snapshot, self._rules))
+        verdicts = await self._deduplicator.claim([entry_of(decision) for decision in decisions])
+        outcomes = [UNAVAILABLE] * len(arrivals)
+        for place, decision, verdict in zip(places, decisions, verdicts, strict=True):
+            outcomes[place] = outcome_of(decision, verdict)
+        self._observer.recorded(outcomes, time.perf_counter() - started)
+        return outcomes
+
+    async def _fetch(self, arrivals: Sequence[Arrival], postbacks: Sequence[Postback]) -> Mapping[str, Click | None]:
+        click_ids = [postback.click_id for postback in postbacks if postback.click_id is not None]
+        if not click_ids:
+            return {}
+        try:
+            return await self._clicks.fetch(click_ids, arrivals[0].receipt.received_us // 1000)
+        except QueueUnavailableError:
+            return {}
+
+
+def read_postback(arrival: Arrival, snapshot: Snapshot) -> Postback:
+    """What the arrival says under the standard names; its click_id may also stand under some advertiser's own name."""
+    postback = interpret(arrival.pairs, secret_names=snapshot.secret_names)
+    if postback.click_id is None and snapshot.click_id_names:
+        own = {name: "click_id" for name, _ in arrival.pairs if name in snapshot.click_id_names}
+        if own:
+            postback = interpret(arrival.pairs, own, secret_names=snapshot.secret_names)
+    if arrival.fault is not None:
+        return replace(postback, fault=arrival.fault)
+    return _with_key(postback, arrival.idempotency_key)
+
+
+def for_advertiser(arrival: Arrival, postback: Postback, click: Click | None, snapshot: Snapshot) -> Postback:
+    """The same, read once more with the advertiser's own names, where it has any."""
+    campaign = snapshot.campaigns.get(click.campaign_id) if click else None
+    if campaign is None or not campaign.advertiser.aliases:
+        return postback
+    own = interpret(arrival.pairs, campaign.advertiser.aliases, secret_names=snapshot.secret_names)
+    if own.click_id != postback.click_id:
+        # Its click was found under another name; the rest is read by the names of the click's own advertiser.
+        own = replace(own, click_id=postback.click_id, fault=postback.fault)
+    return _with_key(own, arrival.idempotency_key)
+
+
+def _with_key(postback: Postback, idempotency_key: str | None) -> Postback:
+    if idempotency_key is None or postback.event_id is not None:
+        return postback
+    return replace(postback, event_id=idempotency_key)
+
+
+def entry_of(decision: Decision) -> Entry:
+    """The decision as the queue takes it."""
+    record, claim = decision.record, decision.claim
+    return Entry(
+        click_id=record.click_id or "",
+        field=claim.field if claim else None,
+        fact=decision.fact,
+        expires_ms=decision.expires_ms,
+        kind=decision.kind.encode(),
+        payload=encode(record),
+    )
+
+
+def outcome_of(decision: Decision, verdict: Verdict) -> Outcome:
+    """What is answered once the queue has, or has not, taken the decision."""
+    if verdict is Verdict.UNAVAILABLE:
+        return UNAVAILABLE
+    profile = decision.advertiser.profile if decision.advertiser else Profile.JSON
+    refusal = decision.refusal
+    if refusal is not None:
+        result = Result.INVALID if refusal.reason in _FORBIDDEN else Result.REJECTED
+        return Outcome(result, None, refusal.reason, refusal.detail, profile)
+    return Outcome(_RESULTS[verdict], decision.record.conversion_id, None, None, profile)

@@ -1,0 +1,202 @@
+"""`postback serve`: engines, checks, schema, then workers until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from enum import StrEnum
+from pathlib import Path
+
+import structlog
+from aiohttp import web
+
+from ingest.admin import ensure_admin_key
+from ingest.app import FINISH_S, engine_problems, writer_operations
+from ingest.config import EMBEDDED, Config
+from ingest.engines import EngineError, Engines, EngineUrls, running_urls
+from ingest.http_server import bind, start_server
+from ingest.supervisor import Supervisor, WorkerSpec
+from ingest.worker import Role, encode_orders
+
+log = structlog.get_logger()
+
+
+class ServeRole(StrEnum):
+    """Which workers this machine runs."""
+
+    ALL = "all"
+    RECEIVER = "receiver"
+    WRITER = "writer"
+
+
+class ServeError(Exception):
+    """The program cannot start; the message says why and what to do."""
+
+
+def state_path(config: Config) -> Path:
+    """Where a running `serve` says where it is, for `postback info`."""
+    return config.data_path / "run" / "server.json"
+
+
+async def serve(
+    config: Config, role: ServeRole, *, on_ready: Callable[[EngineUrls, str], Awaitable[None]] | None = None
+) -> None:
+    """Run until SIGTERM or SIGINT, then drain. Raises ServeError or EngineError where it cannot start."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        try:
+            reserved = bind(config.server.host, config.server.port, shared=False)
+        except OSError as error:
+            raise ServeError(
+                f"server.port: cannot listen on {config.server.host}:{config.server.port}: {error.strerror};"
+                " stop the program that uses it or choose another port (0: any free one)"
+            ) from None
+        port: int = reserved.getsockname()[1]
+        reserved.close()
+        # Bound but never listening: keeps the port ours while workers come and go.
+        stack.callback(bind(config.server.host, port, shared=True).close)
+
+        urls = await _engines(config, stack)
+        await _check(config, role, urls)
+        ensure_admin_key(config.admin_key_path)
+        environment = _environment(config)
+        specs = [
+            WorkerSpec(kind, index, encode_orders(kind, index, config, urls.redis_url, urls.postgres_dsn, port))
+            for kind, count in _counts(config, role)
+            for index in range(count)
+        ]
+        supervisor = Supervisor(specs, environment)
+        timeout_s = config.server.drain / 1000 + FINISH_S + 5
+        stack.push_async_callback(supervisor.stop, timeout_s)
+        starting = asyncio.create_task(supervisor.start())
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            return
+        await starting
+        if role is ServeRole.WRITER:
+            await _serve_operations(config, port, stack)
+        url = f"http://{_connectable(config.server.host)}:{port}"
+        _write_state(config, role, url, stack)
+        if on_ready is not None:
+            await on_ready(urls, url)
+        log.info("serving", url=url, role=role, receivers=config.server.receivers)
+        await stopped
+        log.info("stopping")
+    log.info("stopped")
+
+
+def _counts(config: Config, role: ServeRole) -> list[tuple[Role, int]]:
+    writers = [(Role.WRITER, config.writer.processes)]
+    receivers = [(Role.RECEIVER, config.server.receivers)]
+    match role:
+        case ServeRole.ALL:
+            return writers + receivers
+        case ServeRole.RECEIVER:
+            return receivers
+        case ServeRole.WRITER:
+            return writers
+
+
+async def _engines(config: Config, stack: AsyncExitStack) -> EngineUrls:
+    """The servers: those that another `serve` of this data_dir runs, else our own."""
+    running = running_urls(config)
+    if running is not None:
+        return running
+    engines = await Engines.start(config)
+    stack.push_async_callback(engines.stop)
+    watch = asyncio.create_task(_keep_engines(engines))
+
+    async def stop_watching() -> None:
+        watch.cancel()
+        await asyncio.wait([watch])
+
+    stack.push_async_callback(stop_watching)
+    return engines.urls
+
+
+async def _keep_engines(engines: Engines) -> None:
+    backoff_s = 0.1
+    while True:
+        failure = await engines.wait_failed()
+        log.error("engine died, starting it again", engine=failure.engine, code=failure.returncode, log=failure.log_tail)
+        try:
+            await engines.restart_dead()
+            backoff_s = 0.1
+        except EngineError as error:
+            log.error("engine does not start", error=str(error), again_in_s=backoff_s)
+            await asyncio.sleep(backoff_s)
+            backoff_s = min(backoff_s * 2, 5.0)
+
+
+async def _check(config: Config, role: ServeRole, urls: EngineUrls) -> None:
+    """Refuse what cannot work, warn of what is risky."""
+    migrate_first = config.postgres.dsn == EMBEDDED
+    # A receiver can run on its kept catalog while Postgres is away, a writer waits for it.
+    may_be_away = role is not ServeRole.ALL
+    refusals = []
+    for problem in await engine_problems(urls, migrate_first=migrate_first, may_be_away=may_be_away):
+        if problem.severity == "refuse":
+            refusals.append(problem.message)
+        else:
+            log.warning(problem.message)
+    if refusals:
+        raise ServeError("\n".join(refusals))
+
+
+def _environment(config: Config) -> dict[str, str]:
+    """The workers' environment: ours, less settings (they come with the orders), plus a fresh folder for metrics."""
+    folder = config.data_path / "run" / f"metrics-{os.getpid()}"
+    for old in folder.parent.glob("metrics-*"):
+        if not _is_alive(int(old.name.partition("-")[2])):
+            shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+    return {name: value for name, value in os.environ.items() if not name.startswith("POSTBACK_")}
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _connectable(host: str) -> str:
+    if host in {"0.0.0.0", ""}:  # noqa: S104  said, not bound
+        return "127.0.0.1"
+    if host == "::":
+        return "[::1]"
+    return f"[{host}]" if ":" in host else host
+
+
+async def _serve_operations(config: Config, port: int, stack: AsyncExitStack) -> None:
+    """Writers take no traffic: this process answers for them."""
+    app = web.Application()
+    operations = writer_operations()
+    operations.add_to(app)
+    listening = bind(config.server.host, port, shared=True)
+    server = await start_server(app, listening, keepalive_s=config.server.keepalive / 1000, finish_s=1)
+    stack.push_async_callback(server.cleanup)
+
+
+def _write_state(config: Config, role: ServeRole, url: str, stack: AsyncExitStack) -> None:
+    path = state_path(config) if role is not ServeRole.WRITER else state_path(config).with_name("writer.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}")
+    temporary.write_text(json.dumps({"pid": os.getpid(), "url": url, "role": role}), encoding="utf-8")
+    temporary.replace(path)
+    stack.callback(path.unlink, missing_ok=True)
