@@ -90,9 +90,9 @@ class PostgresServer:
             self.sql(f"DROP DATABASE {name} WITH (FORCE)")
 
     def _psql(self, database: str, *arguments: str) -> str:
-        psql = [find_postgres().program("psql"), "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", self.dsn_of(database)]
+        psql = str(find_postgres().program("psql"))
         done = subprocess.run(
-            [*psql, *arguments],
+            [psql, "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", self.dsn_of(database), *arguments],
             capture_output=True,
             text=True,
             timeout=60,

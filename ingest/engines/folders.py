@@ -14,7 +14,7 @@ from typing import IO
 
 import msgspec
 
-from ingest.engines.errors import EngineError
+from ingest.engines.errors import EngineBusyError, EngineError
 
 SOCKET_PATH_BYTES = 100
 """A socket's path is at most 103 bytes on macOS, 107 on Linux."""
@@ -65,6 +65,12 @@ class EngineFolders:
             raise EngineError(
                 f"the data folder cannot be made: {error}. Set data_dir to a folder that this user may write"
             ) from None
+        for folder in (self.data, self.run, self.log, self.redis, self.postgres):
+            if folder.exists() and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+                raise EngineError(
+                    f"{folder} belongs to user {folder.stat().st_uid} and this process is user {os.geteuid()}: start "
+                    f"it as the user it ran as before, or give it the data: sudo chown -R {os.geteuid()} {self.data}"
+                )
 
     def socket_folder(self, engine: str, socket_name: str) -> Path:
         """The folder of an engine's socket: in the data folder where the path is short enough for a socket, else in
@@ -115,7 +121,7 @@ class SupervisorLock:
 
     @classmethod
     async def acquire(cls, folders: EngineFolders) -> SupervisorLock:
-        """Raises EngineError naming the process that holds it."""
+        """Raises EngineBusyError naming the process that holds it."""
         file = _lock_path(folders).open("a+", encoding="ascii")
         deadline = asyncio.get_running_loop().time() + LOCK_GRACE_S
         while not _try_lock(file):
@@ -123,7 +129,7 @@ class SupervisorLock:
                 file.seek(0)
                 holder = file.read().strip() or "unknown"
                 file.close()
-                raise EngineError(
+                raise EngineBusyError(
                     f"the engines of {folders.data} already run under process {holder}: stop that one first, "
                     f"or set data_dir to another folder"
                 )
@@ -142,7 +148,7 @@ class SupervisorLock:
 def is_supervised(folders: EngineFolders) -> bool:
     """Whether some process holds the lock."""
     try:
-        with _lock_path(folders).open("r+", encoding="ascii") as file:
+        with _lock_path(folders).open(encoding="ascii") as file:
             return not _try_lock(file)
     except FileNotFoundError:
         return False

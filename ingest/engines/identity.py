@@ -12,7 +12,7 @@ from pathlib import Path
 from ingest.engines.binaries import PostgresBinaries
 from ingest.engines.errors import EngineError
 from ingest.engines.folders import EngineFolders
-from ingest.engines.process import SAME_USER, run_to_end
+from ingest.engines.process import SAME_USER, Command, run_to_end
 
 NAMESPACE = "namespace"
 USER_NAMES = ("postgres", "nobody")
@@ -69,7 +69,7 @@ async def _namespaced(binaries: PostgresBinaries, folders: EngineFolders) -> Ide
 
 
 async def _probe(identity: Identity, how: str) -> Identity | str:
-    command = [identity.binaries.program("postgres"), "--version"]
+    command: Command = [identity.binaries.program("postgres"), "--version"]
     status, output = await run_to_end(command, identity=identity.spec, timeout_s=PROBE_TIMEOUT_S)
     return identity if status == 0 else f"{how}: {output or f'status {status}'}"
 

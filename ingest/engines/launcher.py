@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> int:
     if os.getppid() != int(parent_pid):
         return 0  # the supervisor ended before the death signal was armed
     try:
-        os.execv(command[0], command)
+        os.execv(command[0], command)  # noqa: S606 - this is what a launcher does
     except OSError as error:
         os.write(2, f"cannot run {command[0]}: {error}\n".encode())
     return 127

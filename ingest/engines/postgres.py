@@ -7,13 +7,11 @@ import signal
 from pathlib import Path
 from urllib.parse import quote
 
-import asyncpg
-
 from ingest.engines.binaries import POSTGRES_MAJOR, find_postgres
 from ingest.engines.errors import EngineError
 from ingest.engines.folders import EngineFolders, prepare_private_folder
 from ingest.engines.identity import Identity, choose_identity, give_to
-from ingest.engines.process import EngineProcess, end_leftover, is_engine, run_to_end, until_ready
+from ingest.engines.process import Command, EngineProcess, end_leftover, is_engine, run_to_end, until_ready
 
 NAME = "postgres"
 DATABASE = "postback"
@@ -53,10 +51,7 @@ class PostgresEngine:
     @property
     def url(self) -> str:
         """The DSN, as asyncpg and libpq read it. The port names the socket's file: PGPORT must not."""
-        return self._dsn(DATABASE)
-
-    def _dsn(self, database: str) -> str:
-        return f"postgresql://postgres@/{database}?host={quote(str(self._socket_folder))}&port=5432"
+        return f"postgresql://postgres@/{DATABASE}?host={quote(str(self._socket_folder))}&port=5432"
 
     async def end_leftover(self, known_pid: int | None) -> bool:
         """Ends what a crashed supervisor left running; True where there was something."""
@@ -67,7 +62,7 @@ class PostgresEngine:
         return ended
 
     async def start(self) -> None:
-        """Makes the cluster and the database where they are missing; returns when connections are taken."""
+        """Makes the cluster where it is missing; returns when connections are taken."""
         identity = await choose_identity(find_postgres(), self._folders)
         self._check_version()
         await self._create_cluster(identity)
@@ -93,7 +88,6 @@ class PostgresEngine:
             self._is_ready,
             advice="Its data is untouched. Free the disk or memory it asks for, or set postgres.dsn to another server.",
         )
-        await self._create_database()
 
     async def stop(self) -> None:
         """Ends the server in order; kills it if that takes too long (its log makes up for that)."""
@@ -113,29 +107,45 @@ class PostgresEngine:
             )
 
     async def _create_cluster(self, identity: Identity) -> None:
+        """The cluster with its database: whole, or not there at all."""
         if self._folders.postgres.exists():
             return
         new = self._folders.data / "postgres.new"
         shutil.rmtree(new, ignore_errors=True)  # what an interrupted first start left
         new.mkdir(mode=0o700)
         give_to(identity, new)
-        initdb = [identity.binaries.program("initdb"), "-D", new, "-U", "postgres", "-A", "trust", "-E", "UTF8"]
+        initdb: Command = [
+            identity.binaries.program("initdb"),
+            "-D",
+            new,
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+        ]
         locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions"]
-        status, output = await run_to_end([*initdb, *locale], identity=identity.spec, timeout_s=INITDB_TIMEOUT_S)
-        if status != 0:
-            raise EngineError(
-                f"the PostgreSQL cluster could not be made in {new} (initdb status {status}). "
-                f"Free disk space, or set data_dir to another folder. What it said:\n{output}"
-            )
+        await self._must_run([*initdb, *locale], identity)
+        alone: Command = [
+            identity.binaries.program("postgres"),
+            "--single",
+            "-D",
+            new,
+            "-c",
+            "exit_on_error=on",
+            "postgres",
+        ]
+        await self._must_run(alone, identity, script=f"CREATE DATABASE {DATABASE}\n")
         new.rename(self._folders.postgres)
 
-    async def _create_database(self) -> None:
-        connection = await asyncpg.connect(self._dsn("postgres"))
-        try:
-            if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", DATABASE):
-                await connection.execute(f"CREATE DATABASE {DATABASE}")
-        finally:
-            await connection.close()
+    async def _must_run(self, command: Command, identity: Identity, script: str = "") -> None:
+        status, output = await run_to_end(command, identity=identity.spec, timeout_s=INITDB_TIMEOUT_S, script=script)
+        if status != 0:
+            raise EngineError(
+                f"the PostgreSQL cluster could not be made under {self._folders.data}: free disk space or memory, or "
+                f"set data_dir to another folder. {Path(command[0]).name} ended with status {status}:\n{output}"
+            )
 
     async def _is_ready(self) -> bool:
         lines = self._pid_file_lines()

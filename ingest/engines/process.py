@@ -9,12 +9,17 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import IO
 
 from ingest.engines import launcher
 from ingest.engines.errors import EngineError
 
+Command = Sequence[str | Path]
+"""A program, by its path, and its arguments."""
+
 SAME_USER = "same"
 LOG_TAIL_LINES = 15
+LOG_TAIL_BYTES = 16 << 10
 LOG_KEPT_BYTES = 16 << 20
 STOP_TIMEOUT_S = 30.0
 START_TIMEOUT_S = 300.0
@@ -22,9 +27,7 @@ START_TIMEOUT_S = 300.0
 POLL_S = 0.02
 
 
-def launch_command(
-    command: Sequence[str | Path], *, death_signal: signal.Signals, identity: str = SAME_USER
-) -> list[str]:
+def launch_command(command: Command, *, death_signal: signal.Signals, identity: str = SAME_USER) -> list[str]:
     """`command` wrapped so that the server gets `death_signal` when this process ends. Spawn it from the main thread:
     the kernel looks at the life of the thread that spawned."""
     signal_number = int(death_signal) if sys.platform == "linux" else 0
@@ -32,11 +35,11 @@ def launch_command(
     return wrapper + [str(part) for part in command]
 
 
-async def run_to_end(command: Sequence[str | Path], *, identity: str, timeout_s: float) -> tuple[int, str]:
-    """Exit status and combined output of a program that ends by itself."""
+async def run_to_end(command: Command, *, identity: str, timeout_s: float, script: str = "") -> tuple[int, str]:
+    """Exit status and combined output of a program that ends by itself; `script` is its standard input."""
     process = await asyncio.create_subprocess_exec(
         *launch_command(command, death_signal=signal.SIGKILL, identity=identity),
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         cwd="/",
@@ -44,7 +47,7 @@ async def run_to_end(command: Sequence[str | Path], *, identity: str, timeout_s:
     )
     try:
         async with asyncio.timeout(timeout_s):
-            output, _ = await process.communicate()
+            output, _ = await process.communicate(script.encode())
     except TimeoutError:
         process.kill()
         await process.wait()
@@ -66,17 +69,14 @@ class EngineProcess:
     async def spawn(
         cls,
         name: str,
-        command: Sequence[str | Path],
+        command: Command,
         *,
         log_path: Path,
         death_signal: signal.Signals,
         identity: str = SAME_USER,
     ) -> EngineProcess:
         """Starts `command` in a session of its own, so that a Ctrl-C at the terminal reaches only the supervisor."""
-        log_path.parent.mkdir(parents=True, exist_ok=True)
-        if log_path.exists() and log_path.stat().st_size > LOG_KEPT_BYTES:
-            log_path.replace(log_path.with_suffix(".log.1"))
-        with log_path.open("ab") as log:
+        with _open_log(log_path) as log:
             process = await asyncio.create_subprocess_exec(
                 *launch_command(command, death_signal=death_signal, identity=identity),
                 stdin=subprocess.DEVNULL,
@@ -122,11 +122,18 @@ class EngineProcess:
         return log_tail(self.log_path)
 
 
+def _open_log(path: Path) -> IO[bytes]:
+    """To append to; what is too long is put aside first."""
+    if path.exists() and path.stat().st_size > LOG_KEPT_BYTES:
+        path.replace(path.with_suffix(".log.1"))
+    return path.open("ab")
+
+
 def log_tail(path: Path) -> str:
     """The last lines of a log file; empty where there is none."""
     try:
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 16_384))
+            file.seek(max(0, path.stat().st_size - LOG_TAIL_BYTES))
             lines = file.read().decode(errors="replace").splitlines()
     except FileNotFoundError:
         return ""
@@ -136,7 +143,7 @@ def log_tail(path: Path) -> str:
 async def until_ready(
     process: EngineProcess, ready: Callable[[], Awaitable[bool]], *, advice: str, timeout_s: float = START_TIMEOUT_S
 ) -> None:
-    """Returns once `ready` says so. Raises EngineError with the end of the server's log when it ends or takes too long."""
+    """Returns once `ready` says so. Raises EngineError, with the end of the log, when it ends or takes too long."""
     deadline = asyncio.get_running_loop().time() + timeout_s
     while not await ready():
         if await process.exited(POLL_S):
@@ -154,7 +161,7 @@ def command_line(pid: int) -> str | None:
     """How `pid` was started; None where there is no such process (or only its corpse)."""
     if pid <= 0:
         return None
-    if sys.platform == "linux":
+    if Path("/proc/self/cmdline").exists():
         try:
             raw = Path(f"/proc/{pid}/cmdline").read_bytes()
         except (FileNotFoundError, ProcessLookupError):

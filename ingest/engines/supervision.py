@@ -11,10 +11,12 @@ from dataclasses import dataclass
 import structlog
 
 from ingest.config import EMBEDDED, Config
-from ingest.engines.errors import EngineError, EngineFailure
+from ingest.engines.errors import EngineBusyError, EngineError, EngineFailure
 from ingest.engines.folders import EngineFolders, EngineState, SupervisorLock, is_supervised
 from ingest.engines.postgres import PostgresEngine
 from ingest.engines.valkey import ValkeyEngine
+
+ATTACH_PATIENCE_S = 30.0
 
 Engine = PostgresEngine | ValkeyEngine
 
@@ -39,11 +41,13 @@ class Engines:
         self._folders = folders
         self._engines = engines
         self._lock = lock
+        self._announced = False
 
     @classmethod
-    async def start(cls, config: Config) -> Engines:
+    async def start(cls, config: Config, *, announce: bool = True) -> Engines:
         """Starts what the configuration calls embedded, after ending what a crash left behind; returns when all take
-        connections. Raises EngineError."""
+        connections. Unless `announce`, `running_urls` elsewhere does not tell of them. Raises EngineError,
+        EngineBusyError where another process runs them."""
         folders = EngineFolders(config.data_path)
         valkey = ValkeyEngine(folders) if config.redis.url == EMBEDDED else None
         postgres = PostgresEngine(folders) if config.postgres.dsn == EMBEDDED else None
@@ -58,6 +62,8 @@ class Engines:
         engines = cls(urls, folders, chosen, await SupervisorLock.acquire(folders))
         try:
             await engines._start_all()
+            engines._announced = announce
+            engines._write_state()
         except BaseException:
             await engines.stop()
             raise
@@ -102,13 +108,15 @@ class Engines:
 
     async def _start_all(self) -> None:
         left = self._folders.read_state()
+        self._folders.clear_state()
         for engine in self._engines:
             if await engine.end_leftover(left.pids.get(engine.name) if left else None):
                 _log().warning("engine_leftover_ended", engine=engine.name)
             await engine.start()
-        self._write_state()
 
     def _write_state(self) -> None:
+        if not self._announced:
+            return
         pids = {engine.name: engine.process.pid for engine in self._engines if engine.process is not None}
         self._folders.write_state(EngineState(os.getpid(), pids, self.urls.redis_url, self.urls.postgres_dsn))
 
@@ -141,16 +149,22 @@ def running_urls(config: Config) -> EngineUrls | None:
 
 @asynccontextmanager
 async def attached(config: Config) -> AsyncIterator[EngineUrls]:
-    """The running servers; embedded ones that do not run are started for the duration."""
-    urls = running_urls(config)
-    if urls is not None:
-        yield urls
+    """The running servers; embedded ones that do not run are started for the duration. Those are not announced, since
+    they end with this block: a second such command waits for its turn."""
+    deadline = asyncio.get_running_loop().time() + ATTACH_PATIENCE_S
+    while (urls := running_urls(config)) is None:
+        try:
+            engines = await Engines.start(config, announce=False)
+        except EngineBusyError:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            continue  # each attempt waits a moment by itself
+        try:
+            yield engines.urls
+        finally:
+            await engines.stop()
         return
-    engines = await Engines.start(config)
-    try:
-        yield engines.urls
-    finally:
-        await engines.stop()
+    yield urls
 
 
 def _log() -> structlog.stdlib.BoundLogger:
