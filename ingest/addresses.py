@@ -33,7 +33,8 @@ def _normal(text: str | None) -> str | None:
     if not text:
         return None
     try:
-        address = ip_address(text)
+        # Without the zone of a link-local IPv6 address: it means nothing elsewhere, and Postgres' inet refuses it.
+        address = ip_address(text.partition("%")[0])
     except ValueError:
         return None
     mapped = getattr(address, "ipv4_mapped", None)

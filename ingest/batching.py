@@ -61,15 +61,15 @@ class Coalescer(Generic[T, R]):
         batch = self._waiting[: self._max_batch]
         del self._waiting[: self._max_batch]
         try:
-            results = await self._process([item for item, _ in batch])
+            if batch:  # else a call that was started with this one took all
+                results = await self._process([item for item, _ in batch])
+                for (_, future), result in zip(batch, results, strict=True):
+                    if not future.done():
+                        future.set_result(result)
         except Exception as error:  # noqa: BLE001  each waiting caller raises it
             for _, future in batch:
                 if not future.done():
                     future.set_exception(error)
-        else:
-            for (_, future), result in zip(batch, results, strict=True):
-                if not future.done():
-                    future.set_result(result)
         finally:
             task = asyncio.current_task()
             if task is not None:

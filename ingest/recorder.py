@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Protocol
+
+from msgspec.structs import replace
 
 from dedup.port import Deduplicator, Entry, QueueUnavailableError, Verdict
 from ingest.catalog import Profile, Snapshot
@@ -107,12 +109,15 @@ def read_postback(arrival: Arrival, snapshot: Snapshot) -> Postback:
 def for_advertiser(arrival: Arrival, postback: Postback, click: Click | None, snapshot: Snapshot) -> Postback:
     """The same, read once more with the advertiser's own names, where it has any."""
     campaign = snapshot.campaigns.get(click.campaign_id) if click else None
-    if campaign is None or not campaign.advertiser.aliases:
+    if campaign is None or not campaign.advertiser.aliases or arrival.fault is not None:
         return postback
     own = interpret(arrival.pairs, campaign.advertiser.aliases, secret_names=snapshot.secret_names)
     if own.click_id != postback.click_id:
         # Its click was found under another name; the rest is read by the names of the click's own advertiser.
-        own = replace(own, click_id=postback.click_id, fault=postback.fault)
+        fault = own.fault
+        if fault is not None and fault.reason is Reason.MISSING_CLICK_ID:
+            fault = None
+        own = replace(own, click_id=postback.click_id, fault=fault)
     return _with_key(own, arrival.idempotency_key)
 
 
