@@ -1,0 +1,152 @@
+"""The catalog in a running receiver: loaded once, then again whenever it changes, whatever becomes of Postgres."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from operator import eq
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from ingest.catalog import Snapshot
+from ingest.catalog_kept import keep_rows, kept_rows
+from ingest.catalog_rows import build_snapshot
+from storage.catalog_store import read_catalog
+from storage.postgres import AWAY, Connection, PostgresError, close, connect
+from storage.rows import CatalogRows
+
+CHANNEL: Final = "catalog"
+DEBOUNCE_S: Final = 0.05
+POLL_S: Final = 60.0
+FIRST_RETRY_S: Final = 0.25
+LAST_RETRY_S: Final = 15.0
+
+_log = structlog.get_logger()
+
+
+class CatalogUnavailableError(Exception):
+    """There is no catalog to start with; the message says why and what to do."""
+
+
+class CatalogFeed:
+    """Holds the snapshot. Between `start` and `close` a task of its own keeps it fresh, over a connection of its own.
+
+    A change is announced on the channel `catalog`; behind a pooler that swallows announcements, and for those that a
+    lost connection swallowed, the catalog is also read every `poll_s`. While Postgres is away the last snapshot stays.
+    `kept` is the file that the last good catalog is kept in.
+    """
+
+    def __init__(self, dsn: str, kept: Path, *, poll_s: float = POLL_S) -> None:
+        self._dsn = dsn
+        self._kept = kept
+        self._poll_s = poll_s
+        self._rows: CatalogRows | None = None
+        self._snapshot: Snapshot | None = None
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The catalog of this moment; replaced as a whole."""
+        assert self._snapshot is not None, "start() comes first"
+        return self._snapshot
+
+    async def start(self) -> None:
+        """Load the catalog: from Postgres, or while that is away from the kept file. Raises CatalogUnavailableError."""
+        connection: Connection | None = None
+        try:
+            connection = await self._connect()
+        except (*AWAY, PostgresError) as error:
+            await self._load_kept(error)
+        self._task = asyncio.create_task(self._run(connection), name="catalog feed")
+
+    async def close(self) -> None:
+        """Stop keeping it fresh; the snapshot stays."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            self._task = None
+
+    async def _run(self, connection: Connection | None) -> None:
+        """For ever: follow one connection until it fails, then make another. Never raises but for cancellation."""
+        retry_s = FIRST_RETRY_S
+        while True:
+            try:
+                if connection is None:
+                    connection = await self._connect()
+                    _log.info("catalog connection is back")
+                retry_s = FIRST_RETRY_S
+                await self._follow(connection)
+            except (*AWAY, PostgresError) as error:
+                _log.warning("catalog cannot be read; going on with the last one", error=_said(error))
+            except Exception:  # noqa: BLE001  logged; receivers outlive whatever it is
+                _log.exception("catalog in Postgres cannot be used; going on with the last one")
+            finally:
+                if connection is not None:
+                    await close(connection)
+                    connection = None
+            await asyncio.sleep(retry_s * random.uniform(0.5, 1.0))  # noqa: S311  only spreads reconnections
+            retry_s = min(retry_s * 2, LAST_RETRY_S)
+
+    async def _connect(self) -> Connection:
+        """A connection that listens, with the catalog loaded: listening first, so that no change falls between."""
+        connection = await connect(self._dsn)
+        try:
+            await connection.add_listener(CHANNEL, self._on_notification)
+            connection.add_termination_listener(self._on_notification)
+            await self._load(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    def _on_notification(self, *_: object) -> None:
+        self._changed.set()
+
+    async def _follow(self, connection: Connection) -> None:
+        """Load whenever a change is announced or the time has come. Raises when the connection fails."""
+        while True:
+            try:
+                async with asyncio.timeout(self._poll_s):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+            else:
+                await asyncio.sleep(DEBOUNCE_S)  # an import announces each table
+            self._changed.clear()
+            await self._load(connection)
+
+    async def _load(self, connection: Connection) -> None:
+        rows = await read_catalog(connection)
+        if await asyncio.to_thread(eq, rows, self._rows):
+            return
+        await self._use(rows)
+        try:
+            await asyncio.to_thread(keep_rows, self._kept, rows)
+        except OSError as error:
+            _log.warning("catalog cannot be kept on disk", path=str(self._kept), error=_said(error))
+
+    async def _load_kept(self, why: Exception) -> None:
+        try:
+            rows = await asyncio.to_thread(kept_rows, self._kept)
+        except (OSError, ValueError) as error:
+            if not isinstance(error, FileNotFoundError):
+                _log.warning("kept catalog cannot be used", path=str(self._kept), error=_said(error))
+            raise CatalogUnavailableError(
+                f"Postgres cannot be read ({_said(why)}), and {self._kept} holds no catalog of before to start with:"
+                " start Postgres or set postgres.dsn, then run `postback migrate`"
+            ) from why
+        await self._use(rows)
+        _log.warning("Postgres is away; starting with the kept catalog", path=str(self._kept), error=_said(why))
+
+    async def _use(self, rows: CatalogRows) -> None:
+        self._snapshot = await asyncio.to_thread(build_snapshot, rows)
+        self._rows = rows
+        _log.info("catalog loaded", campaigns=len(rows.campaigns), goals=len(rows.goals))
+
+
+def _said(error: Exception) -> str:
+    """The error in one line; some have no text of their own."""
+    return str(error) or type(error).__name__

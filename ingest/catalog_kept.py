@@ -1,0 +1,52 @@
+"""The last good catalog on disk: a receiver starts with it while Postgres is away."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from storage.rows import CatalogRows
+
+_HEADER: Final = b"postback catalog 1\n"
+_DIGEST_BYTES: Final = 16
+
+
+def encode_rows(rows: CatalogRows) -> bytes:
+    """The rows as they are kept on disk: a line with the format's version, a digest, msgpack."""
+    body = msgspec.msgpack.encode(rows)
+    return _HEADER + blake2b(body, digest_size=_DIGEST_BYTES).digest() + body
+
+
+def decode_rows(data: bytes) -> CatalogRows:
+    """The inverse of `encode_rows`. Raises ValueError for anything else, and for what another version wrote."""
+    if not data.startswith(_HEADER):
+        raise ValueError("not a catalog of this version")
+    start = len(_HEADER) + _DIGEST_BYTES
+    digest, body = data[len(_HEADER) : start], data[start:]
+    if blake2b(body, digest_size=_DIGEST_BYTES).digest() != digest:
+        raise ValueError("damaged")
+    return msgspec.msgpack.decode(body, type=CatalogRows)
+
+
+def keep_rows(path: Path, rows: CatalogRows) -> None:
+    """Write the rows to `path`, readable by the owner only, in one step: a reader sees the old file or the new one."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # made with mode 0600
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(encode_rows(rows))
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def kept_rows(path: Path) -> CatalogRows:
+    """What `keep_rows` wrote. Raises FileNotFoundError, OSError, or ValueError for a file that cannot be used."""
+    return decode_rows(path.read_bytes())

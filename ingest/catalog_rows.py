@@ -1,0 +1,108 @@
+"""The catalog's rows as the snapshot that decisions are made on."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import UTC, datetime, time
+
+from dedup.policy import TrackMultiple
+from ingest.catalog import (
+    Advertiser,
+    Campaign,
+    ExchangeRates,
+    Goal,
+    GoalType,
+    PayoutOf,
+    Profile,
+    Rate,
+    RateKey,
+    Snapshot,
+    Status,
+    Terms,
+)
+from storage.catalog_store import read_catalog
+from storage.postgres import Connection
+from storage.rows import AdvertiserRow, CatalogRows, ExchangeRateRow, GoalRow, RateRow
+
+
+async def load_snapshot(connection: Connection) -> Snapshot:
+    """The catalog as it stands at one moment. The connection must not be in a transaction."""
+    return build_snapshot(await read_catalog(connection))
+
+
+def build_snapshot(rows: CatalogRows) -> Snapshot:
+    """The rows, indexed. Of two that quarrel (which an import refuses) the first in order counts."""
+    advertisers = {row.id: _advertiser(row) for row in rows.advertisers}
+    goals: defaultdict[int, list[tuple[GoalRow, Goal]]] = defaultdict(list)
+    for row in rows.goals:
+        goals[row.campaign_id].append((row, _goal(row)))
+    return Snapshot(
+        campaigns={
+            row.id: Campaign(
+                id=row.id,
+                advertiser=advertisers[row.advertiser_id],
+                name=row.name,
+                currency=row.currency,
+                timezone=row.timezone,
+                status=Status(row.status),
+                window_ms=row.window_ms,
+                min_age_ms=row.min_age_ms,
+                goals={goal.value.casefold(): goal for _, goal in reversed(goals[row.id])},
+                default_goal=next((goal for goal_row, goal in goals[row.id] if goal_row.is_default), None),
+            )
+            for row in rows.campaigns
+        },
+        exchange_rates=_exchange_rates(rows.exchange_rates),
+        click_id_names=_own_names(rows.advertisers, "click_id"),
+        secret_names=_own_names(rows.advertisers, "security_token"),
+    )
+
+
+def _advertiser(row: AdvertiserRow) -> Advertiser:
+    return Advertiser(row.id, row.name, row.security_tokens, Profile(row.profile), row.aliases)
+
+
+def _goal(row: GoalRow) -> Goal:
+    rates: dict[RateKey, Rate] = {}
+    for rate_row in row.rates:
+        rate = _rate(rate_row)
+        for country in rate_row.countries or (None,):
+            rates.setdefault((rate_row.publisher_id, country), rate)
+    return Goal(
+        id=row.id,
+        title=row.title,
+        value=row.value,
+        version=row.version,
+        type=GoalType(row.type),
+        publishers=frozenset(row.publishers),
+        track_multiple=TrackMultiple(row.track_multiple),
+        status=Status(row.status),
+        rates=rates,
+    )
+
+
+def _rate(row: RateRow) -> Rate:
+    return Rate(
+        revenue=Terms(row.revenue_fixed_micros, row.revenue_micro_percent),
+        payout=Terms(row.payout_fixed_micros, row.payout_micro_percent),
+        payout_of=PayoutOf(row.payout_of),
+    )
+
+
+def _exchange_rates(rows: Iterable[ExchangeRateRow]) -> dict[tuple[str, str], ExchangeRates]:
+    by_pair: defaultdict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
+    for row in rows:
+        midnight = datetime.combine(row.valid_from, time(), UTC)
+        by_pair[row.from_currency, row.to_currency].append((int(midnight.timestamp()) * 1000, row.rate_nanos))
+    return {
+        pair: ExchangeRates(
+            valid_from_ms=tuple(since_ms for since_ms, _ in sorted(rates)),
+            rate_nanos=tuple(nanos for _, nanos in sorted(rates)),
+        )
+        for pair, rates in by_pair.items()
+    }
+
+
+def _own_names(advertisers: Iterable[AdvertiserRow], standard: str) -> frozenset[str]:
+    return frozenset(own for row in advertisers for own, target in row.aliases.items() if target == standard)

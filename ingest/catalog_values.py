@@ -1,0 +1,214 @@
+"""The values of a catalog file: what each may be. All raise ValueError with what was expected."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from ingest import money
+from ingest.catalog import token_digest
+from ingest.config import parse_duration_ms
+from ingest.iso import COUNTRIES, CURRENCIES
+
+STANDARD_NAMES: Final = frozenset(
+    {
+        "click_id",
+        "goal",
+        "txn_id",
+        "sale_amount",
+        "currency",
+        "security_token",
+        "event_id",
+        "event_time",
+        "status",
+    }
+)
+"""The parameters of a postback that an alias can stand for."""
+
+MAX_NAME: Final = 200
+MAX_VALUE: Final = 255
+MAX_PARAMETER: Final = 64
+MAX_DURATION_MS: Final = 3650 * 86_400_000
+_MAX_ID: Final = 2**63 - 1
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def identifier(value: object) -> int:
+    """A positive whole number."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _MAX_ID:
+        raise ValueError("expected a whole number from 1 up")
+    return value
+
+
+def text(limit: int) -> Callable[[object], str]:
+    """A text of 1 to `limit` characters without blanks around it."""
+
+    def read(value: object) -> str:
+        if not isinstance(value, str):
+            raise ValueError('expected a text in quotes, such as "install"')
+        if not value.strip():
+            raise ValueError("is empty")
+        if value != value.strip():
+            raise ValueError("has blanks around it")
+        if _CONTROL.search(value):
+            raise ValueError("has a control character in it")
+        if len(value) > limit:
+            raise ValueError(f"longer than {limit} characters")
+        return value
+
+    return read
+
+
+def boolean(value: object) -> bool:
+    """true or false."""
+    if not isinstance(value, bool):
+        raise ValueError("expected true or false")
+    return value
+
+
+def choice(kind: type[StrEnum]) -> Callable[[object], str]:
+    """One of an enumeration's values."""
+
+    def read(value: object) -> str:
+        names = [member.value for member in kind]
+        if value not in names:
+            raise ValueError(f"expected one of {', '.join(names)}")
+        return str(value)
+
+    return read
+
+
+def duration_ms(value: object) -> int:
+    """A duration of 10 years at most, in milliseconds."""
+    if not isinstance(value, str):
+        raise ValueError('expected a duration such as "30d"')
+    ms = parse_duration_ms(value)
+    if ms > MAX_DURATION_MS:
+        raise ValueError("longer than 3650d")
+    return ms
+
+
+def window_ms(value: object) -> int:
+    """A duration that is longer than nothing."""
+    ms = duration_ms(value)
+    if ms == 0:
+        raise ValueError("must be longer than 0; leave it out for the configured clicks.window")
+    return ms
+
+
+def currency(value: object) -> str:
+    """An ISO 4217 code."""
+    if not isinstance(value, str) or value not in CURRENCIES:
+        raise ValueError('expected a currency code of ISO 4217, such as "USD"')
+    return value
+
+
+def timezone(value: object) -> str:
+    """An IANA time zone. UTC is known even where the machine has no time zones."""
+    if value == "UTC":
+        return "UTC"
+    try:
+        return ZoneInfo(value).key if isinstance(value, str) and value else _no_timezone()
+    except (LookupError, ValueError, OSError):
+        return _no_timezone()
+
+
+def _no_timezone() -> str:
+    raise ValueError('expected a time zone such as "UTC" or "Europe/Berlin" that this machine knows')
+
+
+def _items(value: object, read: Callable[[object], str]) -> tuple[str, ...]:
+    """Distinct items; the message of a wrong one shows which."""
+    if not isinstance(value, list):
+        raise ValueError("expected a list in brackets")
+    items: list[str] = []
+    for index, item in enumerate(value):
+        try:
+            items.append(read(item))
+        except ValueError as error:
+            raise ValueError(f"item {index}: {error}") from None
+    if len(set(items)) != len(items):
+        raise ValueError("names something twice")
+    return tuple(items)
+
+
+def countries(value: object) -> tuple[str, ...]:
+    """ISO 3166-1 alpha-2 codes."""
+    return _items(value, _country)
+
+
+def _country(value: object) -> str:
+    if not isinstance(value, str) or value not in COUNTRIES:
+        raise ValueError('expected a country code of ISO 3166-1, such as "US"')
+    return value
+
+
+def identifiers(value: object) -> tuple[int, ...]:
+    """Positive whole numbers."""
+    return tuple(map(int, _items(value, lambda item: str(identifier(item)))))
+
+
+def security_tokens(value: object) -> tuple[str, ...]:
+    """Tokens as digests; one that is a digest already is taken as it is. No message shows a token."""
+    return _items(value, _security_token)
+
+
+def _security_token(value: object) -> str:
+    token = text(255)(value)
+    if not token.startswith("sha256:"):
+        return token_digest(token)
+    if not _DIGEST.fullmatch(token):
+        raise ValueError('expected "sha256:" and 64 hexadecimal digits in lower case')
+    return token
+
+
+def aliases(value: object) -> dict[str, str]:
+    """Own parameter names, each with the standard name it stands for."""
+    if not isinstance(value, dict):
+        raise ValueError('expected a table in braces, such as { order = "txn_id" }')
+    for own, standard in value.items():
+        try:
+            text(MAX_PARAMETER)(own)
+        except ValueError as error:
+            raise ValueError(f"the name {own[:MAX_PARAMETER]!r} {error}") from None
+        if standard not in STANDARD_NAMES:
+            raise ValueError(f"{own}: expected one of {', '.join(sorted(STANDARD_NAMES))}")
+    return value
+
+
+def _decimal(value: object, parse: Callable[[str], int]) -> int:
+    if isinstance(value, float):
+        raise ValueError(f'write it as a text, which is exact: "{value}"')
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError('expected a decimal number in quotes, such as "2.00"')
+    try:
+        return parse(str(value))
+    except money.AmountError as error:
+        raise ValueError(str(error)) from None
+
+
+def amount_micros(value: object) -> int:
+    """An amount, in micros."""
+    return _decimal(value, money.parse_amount)
+
+
+def micro_percent(value: object) -> int:
+    """A percentage, in micro-percent."""
+    return _decimal(value, money.parse_percent)
+
+
+def rate_nanos(value: object) -> int:
+    """An exchange rate, in nanos."""
+    return _decimal(value, money.parse_rate_nanos)
+
+
+def day(value: object) -> date:
+    """A TOML date."""
+    if not isinstance(value, date) or isinstance(value, datetime):
+        raise ValueError("expected a date without quotes, such as 2026-11-01")
+    return value

@@ -1,0 +1,126 @@
+"""What the catalog's and the clicks' tables hold, as plain types.
+
+Amounts are micros (1/1,000,000) of the currency unit, percentages micro-percent, exchange rates nanos, times and
+durations milliseconds. Enumerations are the text that stands in the column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+
+
+@dataclass(frozen=True, slots=True)
+class AdvertiserRow:
+    """`security_tokens` are digests (`sha256:<hex>`)."""
+
+    id: int
+    name: str
+    security_tokens: tuple[str, ...] = ()
+    profile: str = "json"
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PublisherRow:
+    """Who brings clicks."""
+
+    id: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignRow:
+    """`window_ms` and `min_age_ms` None: as configured."""
+
+    id: int
+    advertiser_id: int
+    name: str
+    currency: str
+    timezone: str = "UTC"
+    status: str = "active"
+    window_ms: int | None = None
+    min_age_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RateRow:
+    """One price of a goal. `publisher_id` None: every publisher; no countries: everywhere."""
+
+    publisher_id: int | None = None
+    countries: tuple[str, ...] = ()
+    revenue_fixed_micros: int = 0
+    revenue_micro_percent: int = 0
+    payout_fixed_micros: int = 0
+    payout_micro_percent: int = 0
+    payout_of: str = "sale"
+
+
+@dataclass(frozen=True, slots=True)
+class GoalRow:
+    """A goal with its prices, in order."""
+
+    id: int
+    campaign_id: int
+    title: str
+    value: str
+    is_default: bool = False
+    type: str = "public"
+    publishers: tuple[int, ...] = ()
+    track_multiple: str = "yes_with_txn_id"
+    status: str = "active"
+    version: int = 1
+    rates: tuple[RateRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeRateRow:
+    """A unit of `from_currency` is `rate_nanos` / 10^9 units of `to_currency`, from 00:00 UTC of `valid_from`."""
+
+    from_currency: str
+    to_currency: str
+    rate_nanos: int
+    valid_from: date
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogRows:
+    """A whole catalog, or a part of one."""
+
+    advertisers: tuple[AdvertiserRow, ...] = ()
+    publishers: tuple[PublisherRow, ...] = ()
+    campaigns: tuple[CampaignRow, ...] = ()
+    goals: tuple[GoalRow, ...] = ()
+    exchange_rates: tuple[ExchangeRateRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredClick:
+    """A click as it stands in the table: what later decisions need of it."""
+
+    click_id: str
+    campaign_id: int
+    publisher_id: int
+    clicked_ms: int
+    country: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewClick:
+    """A click to register. `params` is what else the tracker gave."""
+
+    click_id: str
+    campaign_id: int
+    publisher_id: int
+    clicked_ms: int
+    country: str | None = None
+    params: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What stands in the table under a click's id, and whether it was put there just now."""
+
+    click: StoredClick
+    is_new: bool
