@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import structlog
@@ -26,10 +27,11 @@ from ingest.http_server import bind, receiver_app, start_server
 from ingest.metrics import Metrics
 from ingest.observers import RecorderMetrics, WriterMetrics
 from ingest.ops import Operations
+from ingest.orders import Orders
 from ingest.receiver import Receiver
 from ingest.recorder import Recorder
 from ingest.stored_clicks import StoredClicks
-from ingest.worker import Orders
+from ingest.writer_duties import WriterDuties
 from storage.postgres import close as close_postgres
 from storage.postgres import open_pool
 from storage.writer import Writer
@@ -63,8 +65,9 @@ def expiry(snapshot: Callable[[], Snapshot], rules: Rules) -> Callable[[Click], 
     return expires_ms
 
 
-async def run_receiver(orders: Orders, config: Config, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], None]) -> None:
     """Serve until `stop`, then drain."""
+    config = orders.config
     async with AsyncExitStack() as stack:
         metrics = Metrics()
         redis = connect_redis(orders.redis_url)
@@ -96,9 +99,7 @@ async def run_receiver(orders: Orders, config: Config, stop: asyncio.Event, read
         key = AdminKey(ensure_admin_key(config.admin_key_path))
         click_api = ClickApi(receiver, stored.register, clicks, deduplicator, key, metrics, now_ms)
         operations = Operations(metrics, lambda: _redis_problem(redis))
-        app = receiver_app(
-            receiver, click_api, operations, paths=config.server.paths, max_body=config.server.max_body
-        )
+        app = receiver_app(receiver, click_api, operations, paths=config.server.paths, max_body=config.server.max_body)
         server = await start_server(
             app,
             bind(config.server.host, orders.port, shared=True),
@@ -124,6 +125,37 @@ async def _redis_problem(redis: Client) -> str | None:
     return None
 
 
-async def run_writer(orders: Orders, config: Config, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+async def run_writer(orders: Orders, stop: asyncio.Event, ready: Callable[[], None]) -> None:
     """Move the queue into Postgres until `stop`."""
-    ...
+    config = orders.config
+    async with AsyncExitStack() as stack:
+        metrics = Metrics()
+        redis = connect_redis(orders.redis_url, connections=config.redis.partitions * 2 + 4)
+        stack.push_async_callback(redis.aclose)
+        pool = await open_pool(orders.postgres_dsn, config.postgres.pool)
+        stack.push_async_callback(close_postgres, pool)
+        writer = Writer(
+            redis,
+            pool,
+            partitions=config.redis.partitions,
+            # The same after a restart: what was left pending is then taken up at once.
+            consumer=f"{socket.gethostname()}-{orders.index}",
+            observer=WriterMetrics(metrics),
+            batch_rows=config.writer.batch_rows,
+            batch_age_ms=config.writer.batch_age,
+        )
+        duties = WriterDuties(redis, pool, metrics, partitions=config.redis.partitions, window_ms=config.clicks.window)
+        duty = asyncio.create_task(duties.run(stop))
+        ready()
+        await writer.run(stop)
+        await duty
+    log.info("stopped")
+
+
+def writer_operations() -> Operations:
+    """What a supervisor of writers alone answers with: its metrics are its workers'."""
+    return Operations(Metrics(), _always_ready)
+
+
+async def _always_ready() -> str | None:
+    return None

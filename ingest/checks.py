@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from redis.exceptions import RedisError
 
 from dedup.client import connect as connect_redis
 from ingest.config import EMBEDDED, Config
 from ingest.engines import EngineUrls
-from ingest.engines.checks import (
-    Problem,
-    check_postgres,
-    check_redis,
-    explain_postgres_error,
-    explain_redis_error,
-)
+from ingest.engines.checks import Problem, Severity, check_postgres, check_redis
+from ingest.engines.explain import explain_postgres_error, explain_redis_error
 from storage.migrate import migrate, schema_state
 from storage.postgres import AWAY, PostgresError
 from storage.postgres import close as close_postgres
 from storage.postgres import connect as connect_postgres
+
+_CANNOT_CONNECT: Final[tuple[type[Exception], ...]] = (*AWAY, PostgresError, ValueError)
+"""ValueError: a DSN that cannot be read."""
 
 
 async def check_engines(config: Config, urls: EngineUrls, *, may_be_away: bool) -> list[Problem]:
@@ -35,7 +35,7 @@ async def _redis_problems(url: str, *, may_be_away: bool) -> list[Problem]:
     try:
         return await check_redis(client)
     except (RedisError, OSError) as error:
-        return [Problem("warn" if may_be_away else "refuse", explain_redis_error(error, url))]
+        return [Problem(Severity.WARN if may_be_away else Severity.REFUSE, explain_redis_error(error, url))]
     finally:
         await client.aclose()
 
@@ -43,17 +43,17 @@ async def _redis_problems(url: str, *, may_be_away: bool) -> list[Problem]:
 async def _postgres_problems(dsn: str, *, migrate_first: bool, may_be_away: bool) -> list[Problem]:
     try:
         connection = await connect_postgres(dsn)
-    except (*AWAY, PostgresError, ValueError) as error:
-        return [Problem("warn" if may_be_away else "refuse", explain_postgres_error(error, dsn))]
+    except _CANNOT_CONNECT as error:
+        return [Problem(Severity.WARN if may_be_away else Severity.REFUSE, explain_postgres_error(error, dsn))]
     try:
         problems = await check_postgres(connection)
-        if any(problem.severity == "refuse" for problem in problems):
+        if any(problem.severity is Severity.REFUSE for problem in problems):
             return problems
         if migrate_first:
             await migrate(connection)
         state = await schema_state(connection)
         if state.problem is not None:
-            problems.append(Problem("refuse", state.problem))
+            problems.append(Problem(Severity.REFUSE, state.problem))
         return problems
     finally:
         await close_postgres(connection)

@@ -14,12 +14,13 @@ from dedup.port import Deduplicator, QueueUnavailableError
 from ingest.admin import AdminKey
 from ingest.answers import Answer, invalid
 from ingest.click_source import ClickSource, ClicksUnavailableError
-from ingest.clicks import Click, ClickError, NewClick, read_click
+from ingest.clicks import Click, ClickError, read_click
 from ingest.metrics import Metrics
 from ingest.outcome import Result
 from ingest.reasons import Reason
 from ingest.receiver import Receiver, respond
 from ingest.wire import Fault, UnreadableError, read_objects
+from storage.rows import NewClick
 
 MAX_CLICKS: Final = 10_000
 _JSON: Final = "application/json"

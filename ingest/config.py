@@ -306,11 +306,7 @@ def _check(config: Config, where: str) -> None:
         refuse("clicks.window", "must be longer than 0")
 
 
-def config_to_json(config: Config) -> str:
-    """For a process of our own; `config_from_json` reads it."""
-    return msgspec.json.encode(config, enc_hook=int).decode()
-
-
-def config_from_json(text: str) -> Config:
-    """What `config_to_json` wrote."""
-    return msgspec.json.decode(text, type=Config, dec_hook=lambda kind, value: kind(value))
+def decode_number(kind: type, value: int) -> int:
+    """A Duration or a Size from the number that msgspec's `enc_hook=int` made of it."""
+    number: int = kind(value)
+    return number

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import orjson
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from ingest.click_api import ClickApi
 from ingest.ops import Operations
@@ -65,7 +66,7 @@ async def _not_found(_: web.Request) -> web.Response:
     return _problem(404, "path: not found")
 
 
-def _not_allowed(allowed: str) -> web.Handler:
+def _not_allowed(allowed: str) -> Handler:
     async def handler(_: web.Request) -> web.Response:
         response = _problem(405, f"method: expected {allowed}")
         response.headers["Allow"] = allowed

@@ -46,11 +46,11 @@ METRICS: Final = (
     Metric("postback_record_batch", Kind.HISTOGRAM, "postbacks", "Postbacks in a recorded batch.", (), _EVENTS),
     Metric("postback_clicks", Kind.COUNTER, "clicks", "Clicks registered over HTTP, by result.", ("result",)),
     Metric("postback_rows", Kind.COUNTER, "rows", "What became of queue entries, by result.", ("result",)),
-    Metric("postback_commit_seconds", Kind.HISTOGRAM, "seconds", "From a batch's first entry to commit.", (), _SECONDS),
+    Metric("postback_commit_seconds", Kind.HISTOGRAM, "seconds", "How long storing a batch took.", (), _SECONDS),
+    Metric("postback_commit_age_seconds", Kind.HISTOGRAM, "seconds", "From queueing to commit, oldest.", (), _SECONDS),
     Metric("postback_commit_batch", Kind.HISTOGRAM, "entries", "Queue entries in a committed batch.", (), _EVENTS),
-    Metric("postback_writer_retries", Kind.COUNTER, "attempts", "Batches that an engine's failure sent round again."),
+    Metric("postback_writer_retries", Kind.COUNTER, "attempts", "Waits for an engine, by activity.", ("doing",)),
     Metric("postback_backlog", Kind.GAUGE, "entries", "Queue entries not yet in Postgres.", ("partition",)),
-    Metric("postback_catalog_loaded", Kind.GAUGE, "seconds", "When the catalog in use was loaded (epoch)."),
 )
 """Every metric there is."""
 
@@ -94,7 +94,7 @@ class Metrics:
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
             return generate_latest(self.registry)
         shared = CollectorRegistry()
-        MultiProcessCollector(shared)
+        MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
         return generate_latest(shared)
 
 

@@ -1,12 +1,18 @@
-"""What recorder and writer report, as metrics."""
+"""What recorder and writer report, as metrics and log lines."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 
+import structlog
+
 from ingest.metrics import Metrics
 from ingest.outcome import Outcome
+from storage.batch_store import BatchCounts
+from storage.queue import Entry
+
+log = structlog.get_logger()
 
 
 class RecorderMetrics:
@@ -23,3 +29,37 @@ class RecorderMetrics:
             self._outcomes.labels(result.value, reason.value if reason else "").inc(count)
         self._seconds.observe(seconds)
         self._batch.observe(len(outcomes))
+
+
+class WriterMetrics:
+    """See `storage.writer.WriterObserver`."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._rows = metrics.counter("postback_rows")
+        self._seconds = metrics.histogram("postback_commit_seconds")
+        self._age = metrics.histogram("postback_commit_age_seconds")
+        self._batch = metrics.histogram("postback_commit_batch")
+        self._retries = metrics.counter("postback_writer_retries")
+
+    def committed(self, partition: int, counts: BatchCounts, *, seconds: float, oldest_age_s: float) -> None:
+        """A batch is in Postgres."""
+        self._rows.labels("new").inc(counts.new)
+        self._rows.labels("present").inc(counts.present)
+        self._rows.labels("logged").inc(counts.logged)
+        self._seconds.observe(seconds)
+        self._age.observe(oldest_age_s)
+        self._batch.observe(counts.read)
+        log.debug("batch committed", partition=partition, new=counts.new, present=counts.present, logged=counts.logged)
+
+    def retried(self, partition: int, doing: str, error: Exception, *, delay_s: float) -> None:
+        """An engine failed; the batch waits."""
+        self._retries.labels(doing).inc()
+        said = str(error) or type(error).__name__
+        log.warning("writer waits for an engine", partition=partition, doing=doing, error=said, again_in_s=delay_s)
+
+    def dead_letter(self, partition: int, entry: Entry, error: str) -> None:
+        """An entry is in dead_letters: a person must look at it."""
+        self._rows.labels("dead").inc()
+        log.error(
+            "entry refused by Postgres, kept in dead_letters", partition=partition, entry=entry.id.decode(), error=error
+        )

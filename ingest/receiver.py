@@ -26,7 +26,7 @@ from ingest.wire import Fault, UnreadableError, read_body, read_bulk, read_query
 MAX_BATCH: Final = 256
 MAX_KEY_BYTES: Final = 255
 _BULK_CALLS: Final = 2
-_NOTHING: Final = UnreadableError(400, Fault(Reason.MISSING_CLICK_ID, "click_id: missing"))
+_NOTHING: Final = Fault(Reason.MISSING_CLICK_ID, "click_id: missing")
 
 
 def new_receipt(remote_ip: str | None) -> Receipt:
@@ -62,7 +62,9 @@ class Receiver:
         try:
             arrival = await self._read_one(request)
         except UnreadableError as error:
-            return self._refuse(error)
+            return self._refuse(error.status, error.fault)
+        if not arrival.pairs:
+            return self._refuse(400, _NOTHING)
         try:
             outcome = await self._waiting.submit(arrival)
         except OverloadedError:
@@ -76,7 +78,7 @@ class Receiver:
             body = await self.read_body(request)
             items = read_bulk(request.content_type, body)
         except UnreadableError as error:
-            return self._refuse(error)
+            return self._refuse(error.status, error.fault)
         remote_ip = self._remote_ip(request)
         arrivals = [
             Arrival(
@@ -106,16 +108,16 @@ class Receiver:
             async with asyncio.timeout(self._body_timeout_s):
                 return await request.read()
         except web.HTTPRequestEntityTooLarge:
-            raise UnreadableError(413, Fault(Reason.BAD_PARAMETER, "body: too large")) from None
+            raise UnreadableError(413, "body: too large") from None
         except TimeoutError:
-            raise UnreadableError(408, Fault(Reason.BAD_PARAMETER, "body: did not arrive in time")) from None
+            raise UnreadableError(408, "body: did not arrive in time") from None
         except (web.RequestPayloadError, ValueError):
-            raise UnreadableError(400, Fault(Reason.BAD_PARAMETER, "body: cannot be decoded")) from None
+            raise UnreadableError(400, "body: cannot be decoded") from None
 
-    def _refuse(self, error: UnreadableError) -> web.Response:
-        self._unreadable.labels(str(error.status)).inc()
-        response = respond(unreadable(error.status, error.fault))
-        if error.status in {408, 413}:
+    def _refuse(self, status: int, fault: Fault) -> web.Response:
+        self._unreadable.labels(str(status)).inc()
+        response = respond(unreadable(status, fault))
+        if status in {408, 413}:  # the rest of the body is still on its way
             response.force_close()
         return response
 
@@ -125,8 +127,6 @@ class Receiver:
         if request.method == "POST" and request.can_read_body:
             body = await self.read_body(request)
             pairs = pairs + read_body(request.content_type, body)
-        if not pairs:
-            raise _NOTHING
         return Arrival(new_receipt(self._remote_ip(request)), pairs, _idempotency_key(request))
 
     def _remote_ip(self, request: web.Request) -> str | None:
@@ -140,7 +140,7 @@ def _idempotency_key(request: web.Request) -> str | None:
         return None
     if len(key) > MAX_KEY_BYTES or not key.isascii() or not key.isprintable():
         detail = f"Idempotency-Key: expected at most {MAX_KEY_BYTES} printable ASCII characters"
-        raise UnreadableError(400, Fault(Reason.BAD_PARAMETER, detail))
+        raise UnreadableError(400, detail)
     return key
 
 

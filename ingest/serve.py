@@ -16,12 +16,14 @@ import structlog
 from aiohttp import web
 
 from ingest.admin import ensure_admin_key
-from ingest.app import FINISH_S, engine_problems, writer_operations
-from ingest.config import EMBEDDED, Config
+from ingest.app import FINISH_S, writer_operations
+from ingest.checks import check_engines
+from ingest.config import Config
 from ingest.engines import EngineError, Engines, EngineUrls, running_urls
+from ingest.engines.checks import Severity
 from ingest.http_server import bind, start_server
+from ingest.orders import Orders, Role, encode_orders
 from ingest.supervisor import Supervisor, WorkerSpec
-from ingest.worker import Role, encode_orders
 
 log = structlog.get_logger()
 
@@ -69,7 +71,7 @@ async def serve(
         ensure_admin_key(config.admin_key_path)
         environment = _environment(config)
         specs = [
-            WorkerSpec(kind, index, encode_orders(kind, index, config, urls.redis_url, urls.postgres_dsn, port))
+            WorkerSpec(kind, index, encode_orders(Orders(kind, index, config, urls.redis_url, urls.postgres_dsn, port)))
             for kind, count in _counts(config, role)
             for index in range(count)
         ]
@@ -128,7 +130,7 @@ async def _keep_engines(engines: Engines) -> None:
     backoff_s = 0.1
     while True:
         failure = await engines.wait_failed()
-        log.error("engine died, starting it again", engine=failure.engine, code=failure.returncode, log=failure.log_tail)
+        log.error("engine died, starting it again", engine=failure.name, code=failure.returncode, log=failure.log_tail)
         try:
             await engines.restart_dead()
             backoff_s = 0.1
@@ -140,12 +142,11 @@ async def _keep_engines(engines: Engines) -> None:
 
 async def _check(config: Config, role: ServeRole, urls: EngineUrls) -> None:
     """Refuse what cannot work, warn of what is risky."""
-    migrate_first = config.postgres.dsn == EMBEDDED
     # A receiver can run on its kept catalog while Postgres is away, a writer waits for it.
     may_be_away = role is not ServeRole.ALL
     refusals = []
-    for problem in await engine_problems(urls, migrate_first=migrate_first, may_be_away=may_be_away):
-        if problem.severity == "refuse":
+    for problem in await check_engines(config, urls, may_be_away=may_be_away):
+        if problem.severity is Severity.REFUSE:
             refusals.append(problem.message)
         else:
             log.warning(problem.message)

@@ -1,4 +1,4 @@
-"""The clicks of Postgres as the receiver asks for them: coalesced, time-limited, and not asked again while it is away."""
+"""The clicks of Postgres as the receiver asks for them: with a time limit, and not again while it is away."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from typing import Final
 
 import structlog
 
-from ingest.worker import Role
+from ingest.orders import Role
 
 READY_TIMEOUT_S: Final = 30.0
 BACKOFF_FIRST_S: Final = 0.2

@@ -74,6 +74,10 @@ STANDARD_ALIASES: Final[Mapping[str, str]] = MappingProxyType(
 )
 """Every accepted name -> the standard name it stands for."""
 
+_NAMES_OF: Final = {
+    field: tuple(name for name, standard in STANDARD_ALIASES.items() if standard == field)
+    for field in STANDARD_ALIASES.values()
+}
 _TEXT_FIELDS: Final = ("click_id", "goal", "txn_id", "event_id")
 _STATUSES: Final = frozenset({"approved", "pending", "rejected", "cancelled"})
 _DROPPED: Final = "_dropped"
@@ -108,7 +112,7 @@ class Postback(msgspec.Struct, frozen=True):
         return f"Postback({', '.join(shown)})"
 
 
-def names_for(aliases: Mapping[str, str]) -> Mapping[str, str]:
+def names_for(aliases: Mapping[str, str]) -> dict[str, str]:
     """An advertiser's own names over the standard ones."""
     return {**STANDARD_ALIASES, **aliases}
 
@@ -125,7 +129,7 @@ def interpret(
     standard names: those are kept in params. Without, a field given twice must have one value. Values are trimmed;
     empty ones and unexpanded macros count as missing. `secret_names` never get into params.
     """
-    names = STANDARD_ALIASES
+    names: Mapping[str, str] = STANDARD_ALIASES
     if aliases:
         names, secret_names = _own_names(pairs, aliases, secret_names)
     fault: Fault | None = None
@@ -225,13 +229,18 @@ def interpret(
 
 def _own_names(
     pairs: Pairs, aliases: Mapping[str, str], secret_names: frozenset[str]
-) -> tuple[Mapping[str, str], frozenset[str]]:
+) -> tuple[dict[str, str], frozenset[str]]:
     """The names that count where `aliases` give some of the fields, and the names that must not get into params."""
-    given = {aliases[name] for name, value in pairs if name in aliases and _is_given(value)}
     names = names_for(aliases)
-    if given:
-        names = {name: field for name, field in names.items() if name in aliases or field not in given}
-    return names, secret_names | {"security_token"}
+    for own_name, value in pairs:
+        field = aliases.get(own_name)
+        if field is not None and _is_given(value):
+            for name in _NAMES_OF.get(field, ()):
+                if name not in aliases:
+                    names.pop(name, None)
+            if field == "security_token":
+                secret_names |= {"security_token"}
+    return names, secret_names
 
 
 def _is_given(value: str) -> bool:

@@ -11,46 +11,16 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
-from enum import StrEnum
 
-import msgspec
 import uvloop
 
-from ingest.config import Config, config_from_json, config_to_json
+from ingest.app import run_receiver, run_writer
+from ingest.logs import configure_logging
+from ingest.orders import Orders, Role, decode_orders
 
 
-class Role(StrEnum):
-    """What a worker does."""
-
-    RECEIVER = "receiver"
-    WRITER = "writer"
-
-
-class Orders(msgspec.Struct, frozen=True):
-    """What a worker needs to know. `config` as `config_to_json` makes it; the URLs are those of the running engines."""
-
-    role: Role
-    index: int
-    config: str
-    redis_url: str
-    postgres_dsn: str
-    port: int
-
-
-def encode_orders(role: Role, index: int, config: Config, redis_url: str, postgres_dsn: str, port: int) -> bytes:
-    """The line for the worker's standard input."""
-    orders = Orders(role, index, config_to_json(config), redis_url, postgres_dsn, port)
-    return msgspec.json.encode(orders) + b"\n"
-
-
-async def _work(orders: Orders, config: Config) -> None:
-    # Imported here: each role pays only for what it uses.
-    run: Callable[[Orders, Config, asyncio.Event, Callable[[], None]], Awaitable[None]]
-    if orders.role is Role.RECEIVER:
-        from ingest.app import run_receiver as run
-    else:
-        from ingest.app import run_writer as run
+async def _work(orders: Orders) -> None:
+    run = run_receiver if orders.role is Role.RECEIVER else run_writer
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -58,7 +28,7 @@ async def _work(orders: Orders, config: Config) -> None:
     loop.add_reader(sys.stdin.fileno(), _supervisor_gone, loop, stop)
     gc.collect()
     gc.freeze()  # What is loaded by now stays: no need to look at it at each collection.
-    await run(orders, config, stop, _say_ready)
+    await run(orders, stop, _say_ready)
 
 
 def _supervisor_gone(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
@@ -88,13 +58,9 @@ def main() -> None:
     line = _read_line()
     if not line:
         return
-    orders = msgspec.json.decode(line, type=Orders)
-    config = config_from_json(orders.config)
-
-    from ingest.logs import configure_logging
-
-    configure_logging(config.log, role=f"{orders.role}-{orders.index}")
-    uvloop.run(_work(orders, config))
+    orders = decode_orders(line)
+    configure_logging(orders.config.log, role=f"{orders.role}-{orders.index}")
+    uvloop.run(_work(orders))
 
 
 if __name__ == "__main__":

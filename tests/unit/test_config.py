@@ -13,12 +13,11 @@ from ingest.config import (
     ConfigError,
     Duration,
     Size,
-    config_from_json,
-    config_to_json,
     format_duration,
     load_config,
     parse_duration_ms,
 )
+from ingest.orders import Orders, Role, decode_orders, encode_orders
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
 
@@ -118,7 +117,8 @@ def test_durations_read_and_write(text: str, ms: int) -> None:
 
 def test_a_worker_gets_the_same_configuration() -> None:
     config = load_config(None, {"POSTBACK_CLICKS__WINDOW": "3d", "POSTBACK_SERVER__PATHS": "/a,/b"})
-    copy = config_from_json(config_to_json(config))
-    assert copy == config
+    orders = Orders(Role.WRITER, 1, config, "redis://r", "postgresql://p", 8080)
+    assert decode_orders(encode_orders(orders)) == orders
+    copy = decode_orders(encode_orders(orders)).config
     assert isinstance(copy.clicks.window, Duration)
     assert isinstance(copy.server.max_body, Size)

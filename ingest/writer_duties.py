@@ -1,0 +1,66 @@
+"""What a writer does beside writing: partitions ahead of time, and the backlog as a metric."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+from redis.exceptions import RedisError
+
+from dedup.scripts import Client
+from ingest.metrics import Metrics
+from storage.partitions import ensure_ahead
+from storage.postgres import AWAY, Pool, PostgresError
+from storage.queue import queue_key
+
+BACKLOG_EVERY_S: Final = 5.0
+PARTITIONS_EVERY_S: Final = 3600.0
+RETRY_S: Final = 30.0
+
+log = structlog.get_logger()
+
+
+class WriterDuties:
+    """Runs beside a Writer; what fails is logged and tried again."""
+
+    def __init__(self, redis: Client, pool: Pool, metrics: Metrics, *, partitions: int, window_ms: int) -> None:
+        self._redis = redis
+        self._pool = pool
+        self._backlog = metrics.gauge("postback_backlog")
+        self._partitions = partitions
+        self._window_ms = window_ms
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop`."""
+        loop = asyncio.get_running_loop()
+        partitions_due = loop.time()
+        while not stop.is_set():
+            await self._measure_backlog()
+            if loop.time() >= partitions_due:
+                partitions_due = loop.time() + await self._make_partitions()
+            try:
+                async with asyncio.timeout(BACKLOG_EVERY_S):
+                    await stop.wait()
+            except TimeoutError:
+                continue
+
+    async def _measure_backlog(self) -> None:
+        try:
+            for partition in range(self._partitions):
+                self._backlog.labels(str(partition)).set(await self._redis.xlen(queue_key(partition)))
+        except (RedisError, OSError) as error:
+            log.debug("backlog cannot be measured", error=str(error))
+
+    async def _make_partitions(self) -> float:
+        """Seconds until it is due again."""
+        try:
+            async with self._pool.acquire() as connection:
+                made = await ensure_ahead(connection, datetime.now(UTC), self._window_ms)
+        except (*AWAY, PostgresError) as error:
+            log.warning("partitions cannot be made ahead", error=str(error), again_in_s=RETRY_S)
+            return RETRY_S
+        if made:
+            log.info("partitions made", partitions=made)
+        return PARTITIONS_EVERY_S
