@@ -80,8 +80,7 @@ def test_what_is_written_is_read_back(micros: int, micro_percent: int, rate_nano
 def test_an_amount_is_read_exactly_or_refused(text: str) -> None:
     try:
         micros = parse_amount(text)
-    except AmountError as refusal:
-        assert str(refusal)
+    except AmountError:
         return
     assert 0 <= micros < LIMIT_MICROS
     assert unit(micros) == Decimal(text.strip())

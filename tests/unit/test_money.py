@@ -97,9 +97,9 @@ def test_percentages() -> None:
     assert format_percent(12_500_000) == "12.5"
     with pytest.raises(AmountError, match=r"^10\^4 or more$"):
         parse_percent("10000")
-    with pytest.raises(AmountError, match="^more than six decimals$"):
+    with pytest.raises(AmountError, match=r"^more than six decimals$"):
         parse_percent("0.0000001")
-    with pytest.raises(AmountError, match="^negative$"):
+    with pytest.raises(AmountError, match=r"^negative$"):
         parse_percent("-1")
 
 
@@ -107,9 +107,9 @@ def test_exchange_rates() -> None:
     assert parse_rate_nanos("1.0850") == 1_085_000_000
     assert parse_rate_nanos("0.000000001") == 1
     assert format_rate_nanos(1_085_000_000) == "1.085"
-    with pytest.raises(AmountError, match="^must be more than 0$"):
+    with pytest.raises(AmountError, match=r"^must be more than 0$"):
         parse_rate_nanos("0.000")
-    with pytest.raises(AmountError, match="^more than nine decimals$"):
+    with pytest.raises(AmountError, match=r"^more than nine decimals$"):
         parse_rate_nanos("1.0000000001")
     with pytest.raises(AmountError, match=r"^10\^9 or more$"):
         parse_rate_nanos("1000000000")
