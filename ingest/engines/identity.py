@@ -1,4 +1,5 @@
-"""Who PostgreSQL runs as. It refuses root; started by root it becomes an ordinary user, one way or another."""
+"""Who PostgreSQL runs as. It refuses root, and to make a cluster it wants a user id that has a name: where this process
+is not like that, it becomes another user or goes into a user namespace, in which it appears as one."""
 
 from __future__ import annotations
 
@@ -6,6 +7,8 @@ import os
 import pwd
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +17,6 @@ from ingest.engines.errors import EngineError
 from ingest.engines.folders import EngineFolders
 from ingest.engines.process import SAME_USER, Command, run_to_end
 
-NAMESPACE = "namespace"
 USER_NAMES = ("postgres", "nobody")
 PROBE_TIMEOUT_S = 30.0
 
@@ -30,22 +32,26 @@ class Identity:
 
 
 async def choose_identity(binaries: PostgresBinaries, folders: EngineFolders) -> Identity:
-    """The first that works: this user, if not root; another user; root of nothing in a user namespace.
+    """The first that works: this user, if it will do; if root, another user; a user namespace.
     Raises EngineError that says what was tried."""
     uid, gid = os.geteuid(), os.getegid()
-    if uid != 0:
+    if uid != 0 and (folders.postgres.exists() or _has_name(uid)):
         return Identity(SAME_USER, uid, gid, binaries)
     tried: list[str] = []
-    for attempt in (_dropped, _namespaced):
+    for attempt in (_dropped, _namespaced) if uid == 0 else (_namespaced,):
         found = await attempt(binaries, folders)
         if isinstance(found, Identity):
             return found
         tried.append(found)
+    if uid == 0:
+        problem = "PostgreSQL does not run as root"
+        advice = "Start the program as an ordinary user, set data_dir to a folder that others may enter"
+    else:
+        problem = f"PostgreSQL cannot be set up by a user without a name (id {uid} has no entry in /etc/passwd)"
+        advice = "Add an entry for it, start the program as another user"
     raise EngineError(
-        "PostgreSQL does not run as root, and no way around it worked here: "
-        + "; ".join(tried)
-        + ". Start the program as an ordinary user, set data_dir to a folder that others may enter, "
-        "or set postgres.dsn to a server of your own"
+        f"{problem}, and no way around it worked here: {'; '.join(tried)}. "
+        f"{advice}, or set postgres.dsn to a server of your own"
     )
 
 
@@ -63,9 +69,13 @@ async def _dropped(binaries: PostgresBinaries, folders: EngineFolders) -> Identi
 
 
 async def _namespaced(binaries: PostgresBinaries, folders: EngineFolders) -> Identity | str:  # noqa: ARG001 - one shape for all attempts
-    if sys.platform != "linux":
+    if not sys.platform.startswith("linux"):
         return "user namespaces are a thing of Linux"
-    return await _probe(Identity(NAMESPACE, 0, 0, binaries), "in a user namespace")
+    inner_id = next((user.pw_uid for user in _usual_users()), None)
+    if inner_id is None:
+        return f"there is no user {' or '.join(USER_NAMES)} to appear as in a user namespace"
+    spec = f"namespace:{inner_id}"
+    return await _probe(Identity(spec, os.geteuid(), os.getegid(), binaries), "in a user namespace")
 
 
 async def _probe(identity: Identity, how: str) -> Identity | str:
@@ -78,13 +88,21 @@ def _ordinary_user(data: Path) -> tuple[int, int] | None:
     """The owner of existing data, else the first of the usual users."""
     if data.exists() and data.stat().st_uid != 0:
         return data.stat().st_uid, data.stat().st_gid
+    return next(((user.pw_uid, user.pw_gid) for user in _usual_users()), None)
+
+
+def _usual_users() -> Iterator[pwd.struct_passwd]:
     for name in USER_NAMES:
-        try:
-            user = pwd.getpwnam(name)
-        except KeyError:
-            continue
-        return user.pw_uid, user.pw_gid
-    return None
+        with suppress(KeyError):
+            yield pwd.getpwnam(name)
+
+
+def _has_name(uid: int) -> bool:
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
 
 
 def _barrier(path: Path, uid: int, gid: int) -> Path | None:

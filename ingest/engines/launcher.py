@@ -4,7 +4,7 @@ A script of its own, run as `python -I -S launcher.py PARENT_PID DEATH_SIGNAL ID
 dropping rights and asking for the death signal must happen in the child, after its last change of user. Doing so in a
 fork of the supervisor would run Python between fork and exec.
 
-IDENTITY is `same`, `UID:GID`, or `namespace` (a user namespace where the caller's root is an ordinary user).
+IDENTITY is `same`, `UID:GID`, or `namespace:ID`: a user namespace in which the caller's user and group appear as ID.
 DEATH_SIGNAL is sent to the server by the kernel when the supervisor's main thread ends; Linux only, 0 for none.
 Exit status 127: the program could not be run; 126: the identity could not be taken, with the reason on stderr.
 """
@@ -15,7 +15,6 @@ import sys
 
 PR_SET_PDEATHSIG = 1
 CLONE_NEWUSER = 0x10000000
-ID_IN_NAMESPACE = 1000
 
 
 def _checked(result: int, what: str) -> None:
@@ -32,24 +31,24 @@ def _write(path: str, text: str) -> None:
         os.close(descriptor)
 
 
-def _enter_namespace(libc: ctypes.CDLL) -> None:
+def _enter_namespace(inner_id: int, libc: ctypes.CDLL) -> None:
     uid, gid = os.geteuid(), os.getegid()
     _checked(libc.unshare(CLONE_NEWUSER), "unshare(CLONE_NEWUSER)")
     _write("/proc/self/setgroups", "deny")
-    _write("/proc/self/uid_map", f"{ID_IN_NAMESPACE} {uid} 1")
-    _write("/proc/self/gid_map", f"{ID_IN_NAMESPACE} {gid} 1")
+    _write("/proc/self/uid_map", f"{inner_id} {uid} 1")
+    _write("/proc/self/gid_map", f"{inner_id} {gid} 1")
 
 
 def _take(identity: str, libc: ctypes.CDLL) -> None:
     if identity == "same":
         return
-    if identity == "namespace":
-        _enter_namespace(libc)
+    first, _, second = identity.partition(":")
+    if first == "namespace":
+        _enter_namespace(int(second), libc)
         return
-    uid, _, gid = identity.partition(":")
     os.setgroups([])
-    os.setgid(int(gid))
-    os.setuid(int(uid))
+    os.setgid(int(second))
+    os.setuid(int(first))
 
 
 def main(arguments: list[str]) -> int:
