@@ -29,9 +29,10 @@ from ingest.config import Config, PostgresConfig, RedisConfig
 from ingest.engines import Engines
 from ingest.engines.binaries import find_postgres
 from ingest.engines.process import launch_command
+from storage.migrate import migrate
+from storage.postgres import connect
 
 ROOT = Path(__file__).resolve().parent.parent
-MIGRATIONS = ROOT / "storage" / "migrations"
 TEMPLATE = "migrated"
 EXTERNAL_REDIS = "redis://unused.invalid"
 EXTERNAL_POSTGRES = "postgresql://unused.invalid/unused"
@@ -69,11 +70,6 @@ class PostgresServer:
     def sql(self, script: str, database: str = "postgres") -> str:
         """Runs `script` with psql, without a transaction around it; what it prints, unaligned."""
         return self._psql(database, "-c", script)
-
-    def apply(self, files: list[Path], database: str) -> None:
-        """Runs SQL files in order, each in one transaction."""
-        for file in files:
-            self._psql(database, "-1", "-f", str(file))
 
     def dsn_of(self, database: str) -> str:
         """The DSN of another database of this server."""
@@ -141,7 +137,7 @@ def postgres() -> Iterator[PostgresServer]:
     with embedded(with_redis=False, with_postgres=True) as (_, dsn, data_dir):
         server = PostgresServer(dsn, data_dir)
         server.sql(f"CREATE DATABASE {TEMPLATE}")
-        server.apply(sorted(MIGRATIONS.glob("*.sql")), TEMPLATE)
+        asyncio.run(_migrate(server.dsn_of(TEMPLATE)))
         yield server
 
 
@@ -182,6 +178,14 @@ def _wait_for_ping(port: int, process: subprocess.Popen[bytes], log: Path) -> No
             assert process.poll() is None, f"the server ended: {log.read_text(errors='replace')}"
             assert time.monotonic() < deadline, f"no PONG: {log.read_text(errors='replace')}"
             time.sleep(0.02)
+
+
+async def _migrate(dsn: str) -> None:
+    connection = await connect(dsn)
+    try:
+        await migrate(connection)
+    finally:
+        await connection.close()
 
 
 async def _host(redis_url: str, postgres_dsn: str) -> None:
