@@ -15,7 +15,9 @@ CLUSTER_SCHEME = "redis+cluster://"
 def connect(url: str, *, timeout_s: float = 2.0, connections: int = 16) -> Client:
     """A client for `url` (redis://, rediss://, unix:// or redis+cluster://). Does no I/O yet.
 
-    A command is tried again twice within about 100 ms: claims are idempotent by their token, the rest by nature.
+    A command is tried again twice within about 100 ms: claims are idempotent by their token, the rest by nature. So a
+    server that hangs costs three times `timeout_s`; redis-py's health checks would multiply that without end, and the
+    command itself finds a dead connection.
     """
     retry = Retry(ExponentialWithJitterBackoff(cap=0.1, base=0.02), retries=2)
     if url.startswith(CLUSTER_SCHEME):
@@ -31,7 +33,6 @@ def connect(url: str, *, timeout_s: float = 2.0, connections: int = 16) -> Clien
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
         max_connections=connections,
-        health_check_interval=15,
         retry=retry,
         protocol=2,
     )

@@ -1,0 +1,565 @@
+"""One behaviour suite of deduplication, on fakeredis, the embedded Valkey and the machine's own Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from pathlib import Path
+from zlib import crc32
+
+import pytest
+from fakeredis import FakeAsyncRedis, FakeServer
+from redis.asyncio import Redis
+
+from dedup.client import connect
+from dedup.port import CachedClick, Entry, QueueUnavailableError, Verdict
+from dedup.redis import MAX_CALL, Durability, RedisDeduplicator
+from dedup.scripts import Client, Script
+from ingest.engines.binaries import find_valkey
+from tests import servers
+
+ACCEPTED, DUPLICATE, CONFLICT, UNAVAILABLE = Verdict.ACCEPTED, Verdict.DUPLICATE, Verdict.CONFLICT, Verdict.UNAVAILABLE
+SERVERS = {"valkey": "redis_url", "redis": "debian_redis_url"}
+FAR_MS = int(time.time() * 1000) + 86_400_000
+PACKED = b"100,10,1790000000000,US"
+ODD_TEXTS = ("a b", "x{y}z", "{}", "a:b:c", ":", "%00", "ключ", "点击🎉", "\x01\x7f", "'\"\\", "ü" * 127)
+
+Fields = dict[bytes, bytes]
+
+
+def entry(
+    click_id: str = "click",
+    field: str | None = "1000",
+    fact: bytes = b"5USD",
+    payload: bytes = b"row",
+    *,
+    kind: bytes = b"c1",
+    expires_ms: int = FAR_MS,
+) -> Entry:
+    return Entry(click_id, field, fact, expires_ms, kind, payload)
+
+
+def click_key(click_id: str, partitions: int = 1) -> bytes:
+    click = click_id.encode()
+    return b"pb:{%d}:click:%b" % (crc32(click) % partitions, click)
+
+
+def deduplicator(
+    client: Client,
+    *,
+    partitions: int = 1,
+    max_backlog: int = 1_000_000,
+    durability: Durability = Durability.WRITTEN,
+    durability_timeout_ms: int = 1000,
+) -> RedisDeduplicator:
+    return RedisDeduplicator(
+        client,
+        partitions=partitions,
+        max_backlog=max_backlog,
+        durability=durability,
+        durability_timeout_ms=durability_timeout_ms,
+    )
+
+
+async def queued(client: Client, partition: int = 0) -> list[Fields]:
+    return [fields for _, fields in await client.xrange(f"pb:{{{partition}}}:queue")]
+
+
+async def claims_of(client: Client, click_id: str, partitions: int = 1) -> set[bytes]:
+    return {field for field in await client.hkeys(click_key(click_id, partitions)) if field != b"."}
+
+
+@pytest.fixture(params=["fake", *SERVERS])
+def url(request: pytest.FixtureRequest) -> str | None:
+    """Where the server is; None for the fake."""
+    if request.param == "fake":
+        return None
+    found: str = request.getfixturevalue(SERVERS[request.param])
+    return found
+
+
+@pytest.fixture
+async def client(url: str | None) -> AsyncIterator[Client]:
+    made = FakeAsyncRedis(server=FakeServer()) if url is None else connect(url)
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
+def dedup(client: Client) -> RedisDeduplicator:
+    return deduplicator(client)
+
+
+# Verdicts --------------------------------------------------------------------------------------------------------
+
+
+async def test_first_claim_is_accepted_and_queued_as_it_is(client: Client, dedup: RedisDeduplicator) -> None:
+    assert await dedup.claim([entry(payload=b"\x00\t\xff row")]) == [ACCEPTED]
+    assert await queued(client) == [{b"c1": b"\x00\t\xff row"}]
+    assert await claims_of(client, "click") == {b"1000"}
+
+
+async def test_same_fact_again_is_a_duplicate_and_is_logged(client: Client, dedup: RedisDeduplicator) -> None:
+    await dedup.claim([entry(payload=b"first")])
+    assert await dedup.claim([entry(payload=b"second")]) == [DUPLICATE]
+    assert await queued(client) == [{b"c1": b"first"}, {b"d1": b"second", b"p": b"5USD"}]
+
+
+async def test_other_fact_is_a_conflict_that_says_what_was_claimed(client: Client, dedup: RedisDeduplicator) -> None:
+    await dedup.claim([entry(fact=b"5USD")])
+    assert await dedup.claim([entry(fact=b"6USD", payload=b"second")]) == [CONFLICT]
+    assert await dedup.claim([entry(fact=b"", payload=b"third")]) == [CONFLICT]
+    assert await dedup.claim([entry(fact=b"5USD", payload=b"fourth")]) == [DUPLICATE]
+    assert (await queued(client))[1:] == [
+        {b"x1": b"second", b"p": b"5USD"},
+        {b"x1": b"third", b"p": b"5USD"},
+        {b"d1": b"fourth", b"p": b"5USD"},
+    ]
+
+
+async def test_a_claim_without_an_amount(client: Client, dedup: RedisDeduplicator) -> None:
+    assert await dedup.claim([entry(fact=b""), entry(fact=b""), entry(fact=b"1USD")]) == [ACCEPTED, DUPLICATE, CONFLICT]
+    assert [fields.get(b"p") for fields in await queued(client)] == [None, b"", b""]
+
+
+async def test_entries_without_a_field_are_always_queued(client: Client, dedup: RedisDeduplicator) -> None:
+    rejection = entry(field=None, kind=b"r1", payload=b"no")
+    assert await dedup.claim([rejection, rejection, entry(field=None)]) == [ACCEPTED] * 3
+    assert await dedup.claim([rejection]) == [ACCEPTED]
+    assert await queued(client) == [{b"r1": b"no"}, {b"r1": b"no"}, {b"c1": b"row"}, {b"r1": b"no"}]
+    assert await client.keys("pb:{0}:click:*") == []
+
+
+async def test_repeats_inside_one_batch(client: Client, dedup: RedisDeduplicator) -> None:
+    batch = [
+        entry(payload=b"1"),
+        entry(payload=b"2"),
+        entry(field="1000:tx", payload=b"3"),
+        entry(fact=b"6USD", payload=b"4"),
+        entry("other", payload=b"5"),
+        entry(field="1000:tx", payload=b"6"),
+    ]
+    assert await dedup.claim(batch) == [ACCEPTED, DUPLICATE, ACCEPTED, CONFLICT, ACCEPTED, DUPLICATE]
+    kinds = [next(iter(fields)) for fields in await queued(client)]
+    assert kinds == [b"c1", b"d1", b"c1", b"x1", b"c1", b"d1"]
+
+
+async def test_nothing_to_claim(client: Client, dedup: RedisDeduplicator) -> None:
+    assert await dedup.claim([]) == []
+    assert await dedup.clicks([]) == []
+    await dedup.cache([])
+    assert await client.keys() == []
+
+
+async def test_concurrent_copies_are_accepted_once(client: Client, dedup: RedisDeduplicator) -> None:
+    calls = [dedup.claim([entry(payload=b"%d" % number)]) for number in range(50)]
+    verdicts = [verdict for (verdict,) in await asyncio.gather(*calls)]
+    assert sorted(verdict.value for verdict in verdicts) == ["accepted"] + ["duplicate"] * 49
+    assert sum(b"c1" in fields for fields in await queued(client)) == 1
+
+
+@pytest.mark.parametrize("text", ODD_TEXTS)
+async def test_ids_of_any_characters(client: Client, dedup: RedisDeduplicator, text: str) -> None:
+    await dedup.cache([CachedClick(text, PACKED, FAR_MS)])
+    assert await dedup.clicks([text, text + "x"]) == [PACKED, None]
+    batch = [entry(text, f"1000:{text}"), entry(text, "1000:"), entry(text, f"100:0:{text}"), entry(text, "1000")]
+    assert await dedup.claim(batch) == [ACCEPTED] * 4
+    assert await dedup.claim(batch) == [DUPLICATE] * 4
+    assert await claims_of(client, text) == {item.field.encode() for item in batch if item.field is not None}
+
+
+# Atomicity -------------------------------------------------------------------------------------------------------
+
+
+async def test_full_queue_refuses_the_batch_and_changes_nothing(client: Client) -> None:
+    dedup = deduplicator(client, max_backlog=5)
+    assert await dedup.claim([entry(field=f"{n}") for n in range(3)]) == [ACCEPTED] * 3
+    before = await queued(client)
+    too_much = [entry("new"), entry(field=None), entry(field="0")]
+    assert await dedup.claim(too_much) == [UNAVAILABLE] * 3
+    assert await queued(client) == before
+    assert await client.keys("pb:{0}:click:*") == [click_key("click")]
+    assert await claims_of(client, "click") == {b"0", b"1", b"2"}
+    assert await dedup.claim(too_much[:2]) == [ACCEPTED] * 2
+    assert await dedup.claim([entry(field=None)]) == [UNAVAILABLE]
+    await client.xtrim("pb:{0}:queue", maxlen=0)
+    assert await dedup.claim(too_much) == [DUPLICATE, ACCEPTED, DUPLICATE]
+
+
+async def test_a_queue_of_another_type_leaves_no_claim(client: Client, dedup: RedisDeduplicator) -> None:
+    await client.set("pb:{0}:queue", "not a stream")
+    assert await dedup.claim([entry(), entry(field=None)]) == [UNAVAILABLE] * 2
+    assert await client.keys() == [b"pb:{0}:queue"]
+
+
+async def test_one_partition_that_fails_harms_no_other(client: Client) -> None:
+    partitions = 4
+    dedup = deduplicator(client, partitions=partitions)
+    broken = crc32(b"click-0") % partitions
+    await client.set(f"pb:{{{broken}}}:queue", "not a stream")
+    batch = [entry(f"click-{number}") for number in range(40)]
+    verdicts = await dedup.claim(batch)
+    expected = [UNAVAILABLE if crc32(item.click_id.encode()) % partitions == broken else ACCEPTED for item in batch]
+    assert verdicts == expected
+    assert set(verdicts) == {ACCEPTED, UNAVAILABLE}
+    for item, verdict in zip(batch, verdicts, strict=True):
+        claims = await claims_of(client, item.click_id, partitions)
+        assert claims == ({b"1000"} if verdict is ACCEPTED else set())
+
+
+async def test_a_claim_exists_if_and_only_if_its_conversion_is_queued(client: Client) -> None:
+    partitions = 3
+    dedup = deduplicator(client, partitions=partitions, max_backlog=40)
+    batches = [[entry(f"click-{n % 7}", f"{n % 11}", payload=b"click-%d/%d" % (n % 7, n % 11))] * 2 for n in range(90)]
+    await asyncio.gather(*(dedup.claim(batch) for batch in batches))
+    conversions = [
+        fields[b"c1"]
+        for partition in range(partitions)
+        for fields in await queued(client, partition)
+        if b"c1" in fields
+    ]
+    claims = [
+        f"click-{number}/".encode() + field
+        for number in range(7)
+        for field in await claims_of(client, f"click-{number}", partitions)
+    ]
+    assert sorted(conversions) == sorted(claims)
+    assert 0 < len(claims) < 77, "the limit must have refused some"
+
+
+# Batches ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("partitions", [1, 5])
+async def test_results_keep_the_order_of_large_batches(client: Client, partitions: int) -> None:
+    dedup = deduplicator(client, partitions=partitions)
+    ids = [f"click-{number}" for number in range(2 * MAX_CALL + 100)]
+    await dedup.cache([CachedClick(click_id, click_id.encode(), FAR_MS) for click_id in ids[::3]])
+    assert await dedup.clicks(ids) == [
+        click_id.encode() if place % 3 == 0 else None for place, click_id in enumerate(ids)
+    ]
+    assert set(await dedup.claim([entry(click_id) for click_id in ids[::2]])) == {ACCEPTED}
+    verdicts = await dedup.claim(
+        [entry(click_id, fact=b"5USD" if n % 4 else b"6USD") for n, click_id in enumerate(ids)]
+    )
+    assert verdicts == [ACCEPTED if n % 2 else DUPLICATE if n % 4 else CONFLICT for n in range(len(ids))]
+    keys = {f"pb:{{{partition}}}:queue".encode() for partition in range(partitions)}
+    assert {key for key in await client.keys() if key.endswith(b":queue")} == keys
+
+
+async def test_the_queue_keeps_the_order_of_a_batch(client: Client, dedup: RedisDeduplicator) -> None:
+    await dedup.claim([entry(f"{n}", payload=b"%d" % n) for n in range(2 * MAX_CALL)])
+    assert [int(fields[b"c1"]) for fields in await queued(client)] == list(range(2 * MAX_CALL))
+
+
+# Retries of the client library -----------------------------------------------------------------------------------
+
+
+def claim_call(token: bytes, items: Sequence[Entry]) -> tuple[list[bytes], list[bytes | int]]:
+    """KEYS and ARGV of the claim script."""
+    keys = [b"pb:{0}:queue"]
+    args: list[bytes | int] = [1_000_000, len(token) + 1]
+    for place, item in enumerate(items):
+        assert item.field is not None
+        keys.append(click_key(item.click_id))
+        args += (item.kind, item.payload, item.field.encode(), token + bytes([place]) + item.fact, item.expires_ms)
+    return keys, args
+
+
+async def test_the_same_call_again_is_accepted_and_queued_once(client: Client) -> None:
+    script = Script.load("claim")
+    items = [entry(field="1"), entry(field="2"), entry("other", field="1")]
+    mine = claim_call(b"token-a", items)
+    assert await script.run(client, *mine) == b"aaa"
+    assert await script.run(client, *mine) == b"aaa"
+    assert [next(iter(fields)) for fields in await queued(client)] == [b"c1"] * 3
+    assert await script.run(client, *claim_call(b"token-b", items)) == b"ddd"
+    assert await script.run(client, *mine) == b"aaa"
+
+
+async def test_a_repeated_call_keeps_telling_repeats_inside_it(client: Client) -> None:
+    script = Script.load("claim")
+    mine = claim_call(b"token-a", [entry(), entry(), entry(fact=b"6USD")])
+    assert await script.run(client, *mine) == b"adx"
+    assert await script.run(client, *mine) == b"adx"
+    assert sum(b"c1" in fields for fields in await queued(client)) == 1
+
+
+class LossyProxy:
+    """Between a client and a server: loses the reply to a command and closes the connection, once when armed."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self._upstream = url
+        self._path = folder / "proxy.sock"
+        self._armed = b""
+        self.lost = 0
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self._path}"
+
+    def lose_reply_to(self, command: bytes) -> None:
+        self._armed = command
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[LossyProxy]:
+        self._server = await asyncio.start_unix_server(self._serve, self._path)
+        try:
+            yield self
+        finally:
+            self._server.close()
+            for task in self._connections:
+                task.cancel()
+            await asyncio.gather(*self._connections, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        if self._upstream.startswith("unix://"):
+            up_reader, up_writer = await asyncio.open_unix_connection(self._upstream.removeprefix("unix://"))
+        else:
+            host, _, port = self._upstream.removeprefix("redis://").partition(":")
+            up_reader, up_writer = await asyncio.open_connection(host, int(port))
+        try:
+            while request := await reader.read(1 << 20):
+                up_writer.write(request)
+                reply = await up_reader.read(1 << 20)
+                if self._armed and self._armed in request:
+                    self._armed = b""
+                    self.lost += 1
+                    return
+                writer.write(reply)
+        finally:
+            self._connections.discard(task)
+            for end in (writer, up_writer):
+                end.close()
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+async def test_a_lost_reply_is_retried_and_still_accepted(
+    request: pytest.FixtureRequest, kind: str, tmp_path: Path
+) -> None:
+    async with LossyProxy(request.getfixturevalue(SERVERS[kind]), tmp_path).running() as proxy:
+        client = connect(proxy.url)
+        dedup = deduplicator(client)
+        try:
+            await dedup.claim([entry("warm-up")])
+            proxy.lose_reply_to(b"EVALSHA")
+            assert await dedup.claim([entry(), entry(field="2000")]) == [ACCEPTED, ACCEPTED]
+            assert proxy.lost == 1
+            assert await dedup.claim([entry()]) == [DUPLICATE]
+            assert [next(iter(fields)) for fields in await queued(client)] == [b"c1"] * 3 + [b"d1"]
+        finally:
+            await client.aclose()
+
+
+async def test_a_lost_reply_in_a_durable_claim_is_retried(redis_url: str, tmp_path: Path) -> None:
+    async with LossyProxy(redis_url, tmp_path).running() as proxy:
+        client = connect(proxy.url)
+        try:
+            dedup = deduplicator(client, durability=Durability.FSYNCED)
+            proxy.lose_reply_to(b"WAITAOF")
+            assert await dedup.claim([entry()]) == [ACCEPTED]
+            assert proxy.lost == 1
+            assert await queued(client) == [{b"c1": b"row"}]
+        finally:
+            await client.aclose()
+
+
+async def test_a_server_that_forgot_its_scripts(client: Client, dedup: RedisDeduplicator) -> None:
+    await dedup.cache([CachedClick("click", PACKED, FAR_MS)])
+    assert await dedup.claim([entry()]) == [ACCEPTED]
+    await client.script_flush()
+    assert await dedup.claim([entry(), entry(field="2000")]) == [DUPLICATE, ACCEPTED]
+    await client.script_flush()
+    assert await dedup.clicks(["click"]) == [PACKED]
+    await client.script_flush()
+    await dedup.cache([CachedClick("click", b"other", FAR_MS)])
+    assert await dedup.clicks(["click"]) == [PACKED]
+
+
+# Clicks and expiry -----------------------------------------------------------------------------------------------
+
+
+async def test_the_first_registration_of_a_click_wins(client: Client, dedup: RedisDeduplicator) -> None:
+    await dedup.cache([CachedClick("click", PACKED, FAR_MS)])
+    await dedup.cache([CachedClick("click", b"other", FAR_MS + 5), CachedClick("new", b"new", FAR_MS)])
+    assert await dedup.clicks(["new", "click", "new", "none"]) == [b"new", PACKED, b"new", None]
+    assert await client.pexpiretime(click_key("click")) == FAR_MS
+
+
+async def test_a_cached_click_expires_with_its_claims(client: Client, dedup: RedisDeduplicator) -> None:
+    await dedup.cache([CachedClick("click", PACKED, FAR_MS)])
+    await dedup.claim([entry(expires_ms=FAR_MS + 7), entry(field="2000", expires_ms=FAR_MS + 9)])
+    assert await client.pexpiretime(click_key("click")) == FAR_MS
+
+
+async def test_a_hash_that_a_claim_created_expires(client: Client, dedup: RedisDeduplicator) -> None:
+    await dedup.claim([entry(expires_ms=FAR_MS)])
+    assert await client.pexpiretime(click_key("click")) == FAR_MS
+    await dedup.claim([entry(field="2000", expires_ms=FAR_MS + 7)])
+    assert await client.pexpiretime(click_key("click")) == FAR_MS
+    await dedup.cache([CachedClick("click", PACKED, FAR_MS + 3)])
+    assert await client.pexpiretime(click_key("click")) == FAR_MS + 3
+    assert await dedup.claim([entry()]) == [DUPLICATE]
+
+
+async def test_a_click_that_expires_takes_its_claims_along(client: Client, dedup: RedisDeduplicator) -> None:
+    await dedup.cache([CachedClick("click", PACKED, FAR_MS)])
+    await dedup.claim([entry()])
+    await client.pexpireat(click_key("click"), 1)
+    assert await dedup.clicks(["click"]) == [None]
+    assert await client.exists(click_key("click")) == 0
+    assert await client.ttl("pb:{0}:queue") == -1
+
+
+# Servers that are not there --------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def silent_server(path: Path) -> AsyncIterator[str]:
+    """Takes connections and never answers."""
+    open_writers: list[asyncio.StreamWriter] = []
+
+    def hold(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        open_writers.append(writer)
+
+    server = await asyncio.start_unix_server(hold, path)
+    try:
+        yield f"unix://{path}"
+    finally:
+        server.close()
+        for writer in open_writers:
+            writer.close()
+
+
+async def check_unavailable(url: str) -> None:
+    client = connect(url, timeout_s=0.1)
+    started = time.monotonic()
+    try:
+        for durability in Durability:
+            dedup = deduplicator(client, partitions=2, durability=durability)
+            batch = [entry(f"click-{n}") for n in range(4)] + [entry(field=None)]
+            assert await dedup.claim(batch) == [UNAVAILABLE] * 5
+        with pytest.raises(QueueUnavailableError):
+            await dedup.clicks(["a", "b"])
+        with pytest.raises(QueueUnavailableError):
+            await dedup.cache([CachedClick("a", PACKED, FAR_MS)])
+    finally:
+        await client.aclose()
+    assert time.monotonic() - started < 10, "time limits hold"
+
+
+async def test_a_dead_server(tmp_path: Path) -> None:
+    await check_unavailable(f"unix://{tmp_path}/nobody.sock")
+
+
+async def test_a_silent_server(tmp_path: Path) -> None:
+    async with silent_server(tmp_path / "silent.sock") as url:
+        await check_unavailable(url)
+
+
+# Durability ------------------------------------------------------------------------------------------------------
+
+
+async def test_fsynced_claims(redis_url: str) -> None:
+    client = connect(redis_url)
+    try:
+        dedup = deduplicator(client, durability=Durability.FSYNCED, partitions=2)
+        batch = [entry(f"click-{number}") for number in range(6)]
+        assert await dedup.claim(batch) == [ACCEPTED] * 6
+        assert await dedup.claim(batch) == [DUPLICATE] * 6
+        full = deduplicator(client, durability=Durability.FSYNCED, partitions=2, max_backlog=1)
+        assert await full.claim(batch) == [UNAVAILABLE] * 6
+    finally:
+        await client.aclose()
+
+
+@pytest.fixture(scope="module")
+def forgetful_server() -> Iterator[str]:
+    """A Valkey without an append-only file and without a replica."""
+    with servers.redis_program(find_valkey(), "--appendonly", "no") as server:
+        yield server.url
+
+
+@pytest.mark.parametrize("durability", [Durability.FSYNCED, Durability.REPLICATED])
+async def test_what_is_not_durable_is_not_accepted(forgetful_server: str, durability: Durability) -> None:
+    client = connect(forgetful_server)
+    try:
+        dedup = deduplicator(client, durability=durability, durability_timeout_ms=20)
+        assert await dedup.claim([entry(durability.value)]) == [UNAVAILABLE]
+    finally:
+        await client.aclose()
+
+
+async def test_replicated_claims(forgetful_server: str) -> None:
+    host, _, port = forgetful_server.removeprefix("redis://").partition(":")
+    client = connect(forgetful_server)
+    with servers.redis_program(find_valkey(), "--replicaof", f"{host} {port}") as replica:
+        copy: Redis = Redis.from_url(replica.url)
+        try:
+            async with asyncio.timeout(30):
+                while (await copy.info("replication"))["master_link_status"] != "up":
+                    await asyncio.sleep(0.05)
+            dedup = deduplicator(client, durability=Durability.REPLICATED, durability_timeout_ms=5000)
+            assert await dedup.claim([entry("copied")]) == [ACCEPTED]
+            assert await copy.exists(click_key("copied")) == 1
+        finally:
+            await copy.aclose()
+            await client.aclose()
+
+
+# Memory ----------------------------------------------------------------------------------------------------------
+
+
+async def test_memory_of_clicks_and_claims(redis_url: str, record_property: Callable[[str, object], None]) -> None:
+    """At most 250 bytes for a click with its first claim, 40 for each further one; keys, tables and all."""
+    clicks, batch = 20_000, 500
+    ids = [
+        f"{os.urandom(4).hex()}-{os.urandom(2).hex()}-4{number:03x}-8000-{number:012x}"[:36] for number in range(clicks)
+    ]
+    assert len(set(ids)) == clicks
+    facts = (b"19.99USD", b"4.99USD", b"120USD", b"")
+    client = connect(redis_url)
+    dedup = deduplicator(client)
+
+    async def used_bytes() -> int:
+        await client.delete("pb:{0}:queue")
+        memory = await client.info("memory")
+        return int(memory["used_memory"]) - int(memory["mem_clients_normal"])
+
+    async def claim_all(goal_id: int) -> None:
+        for start in range(0, clicks, batch):
+            await dedup.claim(
+                [
+                    entry(click_id, f"{goal_id}:{os.urandom(8).hex()}", facts[place % len(facts)])
+                    for place, click_id in enumerate(ids[start : start + batch])
+                ]
+            )
+
+    try:
+        marks = [await used_bytes()]
+        for start in range(0, clicks, batch):
+            await dedup.cache([CachedClick(click_id, PACKED, FAR_MS) for click_id in ids[start : start + batch]])
+        marks.append(await used_bytes())
+        for goal_id in range(1000, 1009):
+            await claim_all(goal_id)
+            marks.append(await used_bytes())
+        of_keys = [await client.memory_usage(click_key(click_id), samples=0) for click_id in ids[:200]]
+    finally:
+        await client.aclose()
+    steps = [(after - before) / clicks for before, after in pairwise(marks)]
+    click, first, further = steps[0], steps[1], sum(steps[2:]) / len(steps[2:])
+    for name, figure in (("click", click), ("first claim", first), ("further claim", further)):
+        record_property(f"bytes per {name}", round(figure, 1))
+    print(f"bytes: click {click:.0f}, first claim {first:.0f}, each further claim {further:.1f}")
+    print(f"MEMORY USAGE of a click with nine claims: {sum(of_keys) / len(of_keys):.0f}")
+    assert click + first <= 250
+    assert further <= 40
