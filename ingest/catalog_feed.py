@@ -45,6 +45,7 @@ class CatalogFeed:
         self._rows: CatalogRows | None = None
         self._snapshot: Snapshot | None = None
         self._changed = asyncio.Event()
+        self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -55,12 +56,11 @@ class CatalogFeed:
 
     async def start(self) -> None:
         """Load the catalog: from Postgres, or while that is away from the kept file. Raises CatalogUnavailableError."""
-        connection: Connection | None = None
         try:
-            connection = await self._connect()
+            self._connection = await self._connect()
         except (*AWAY, PostgresError) as error:
             await self._load_kept(error)
-        self._task = asyncio.create_task(self._run(connection), name="catalog feed")
+        self._task = asyncio.create_task(self._run(), name="catalog feed")
 
     async def close(self) -> None:
         """Stop keeping it fresh; the snapshot stays."""
@@ -68,27 +68,30 @@ class CatalogFeed:
             self._task.cancel()
             await asyncio.wait([self._task])
             self._task = None
+        await self._disconnect()
 
-    async def _run(self, connection: Connection | None) -> None:
+    async def _run(self) -> None:
         """For ever: follow one connection until it fails, then make another. Never raises but for cancellation."""
         retry_s = FIRST_RETRY_S
         while True:
             try:
-                if connection is None:
-                    connection = await self._connect()
+                if self._connection is None:
+                    self._connection = await self._connect()
                     _log.info("catalog connection is back")
                 retry_s = FIRST_RETRY_S
-                await self._follow(connection)
+                await self._follow(self._connection)
             except (*AWAY, PostgresError) as error:
                 _log.warning("catalog cannot be read; going on with the last one", error=_said(error))
             except Exception:  # noqa: BLE001  logged; receivers outlive whatever it is
                 _log.exception("catalog in Postgres cannot be used; going on with the last one")
-            finally:
-                if connection is not None:
-                    await close(connection)
-                    connection = None
+            await self._disconnect()
             await asyncio.sleep(retry_s * random.uniform(0.5, 1.0))  # noqa: S311  only spreads reconnections
             retry_s = min(retry_s * 2, LAST_RETRY_S)
+
+    async def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await close(connection)
 
     async def _connect(self) -> Connection:
         """A connection that listens, with the catalog loaded: listening first, so that no change falls between."""

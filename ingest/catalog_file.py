@@ -131,7 +131,7 @@ class _Reader:
             id=self._id("goal", table),
             campaign_id=campaign_id,
             title=_name(table, "title"),
-            value=table.take("value", values.text(values.MAX_VALUE), "", required=True),
+            value=table.take("value", values.goal_value, "", required=True),
             is_default=table.take("default", values.boolean, absent=False),
             type=table.take("type", values.choice(GoalType), GoalType.PUBLIC.value),
             publishers=table.take("publishers", values.identifiers, ()),

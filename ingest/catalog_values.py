@@ -13,20 +13,11 @@ from ingest import money
 from ingest.catalog import token_digest
 from ingest.config import parse_duration_ms
 from ingest.iso import COUNTRIES, CURRENCIES
+from ingest.macros import is_macro
+from ingest.text import problem
+from ingest.wire import STANDARD_ALIASES
 
-STANDARD_NAMES: Final = frozenset(
-    {
-        "click_id",
-        "goal",
-        "txn_id",
-        "sale_amount",
-        "currency",
-        "security_token",
-        "event_id",
-        "event_time",
-        "status",
-    }
-)
+STANDARD_NAMES: Final = frozenset(STANDARD_ALIASES.values())
 """The parameters of a postback that an alias can stand for."""
 
 MAX_NAME: Final = 200
@@ -35,7 +26,6 @@ MAX_PARAMETER: Final = 64
 MAX_DURATION_MS: Final = 3650 * 86_400_000
 _MAX_ID: Final = 2**63 - 1
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def identifier(value: object) -> int:
@@ -46,7 +36,7 @@ def identifier(value: object) -> int:
 
 
 def text(limit: int) -> Callable[[object], str]:
-    """A text of 1 to `limit` characters without blanks around it."""
+    """A text of 1 to `limit` bytes without blanks around it."""
 
     def read(value: object) -> str:
         if not isinstance(value, str):
@@ -55,13 +45,20 @@ def text(limit: int) -> Callable[[object], str]:
             raise ValueError("is empty")
         if value != value.strip():
             raise ValueError("has blanks around it")
-        if _CONTROL.search(value):
-            raise ValueError("has a control character in it")
-        if len(value) > limit:
-            raise ValueError(f"longer than {limit} characters")
+        wrong = problem(value, limit)
+        if wrong is not None:
+            raise ValueError(wrong)
         return value
 
     return read
+
+
+def goal_value(value: object) -> str:
+    """What a postback's goal parameter can be."""
+    goal = text(MAX_VALUE)(value)
+    if is_macro(goal):
+        raise ValueError("reads as an unexpanded macro: in a postback it would count as missing")
+    return goal
 
 
 def boolean(value: object) -> bool:
@@ -87,7 +84,7 @@ def duration_ms(value: object) -> int:
     """A duration of 10 years at most, in milliseconds."""
     if not isinstance(value, str):
         raise ValueError('expected a duration such as "30d"')
-    ms = parse_duration_ms(value)
+    ms = int(parse_duration_ms(value))
     if ms > MAX_DURATION_MS:
         raise ValueError("longer than 3650d")
     return ms

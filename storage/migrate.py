@@ -79,12 +79,12 @@ def load_migrations(folder: Path = FOLDER) -> list[Migration]:
     return migrations
 
 
-async def migrate(connection: Connection) -> list[str]:
+async def migrate(connection: Connection, folder: Path = FOLDER) -> list[str]:
     """Apply what is missing; the names of what was applied. Raises MigrationError, or what Postgres answers.
 
     The connection must not be in a transaction.
     """
-    migrations = await asyncio.to_thread(load_migrations)
+    migrations = await asyncio.to_thread(load_migrations, folder)
     applied: list[str] = []
     while (name := await _migrate_once(connection, migrations)) is not None:
         applied.append(name)
@@ -108,9 +108,9 @@ async def _migrate_once(connection: Connection, migrations: list[Migration]) -> 
         return f"{migration.version:04}_{migration.name}"
 
 
-async def schema_state(connection: Connection) -> SchemaState:
+async def schema_state(connection: Connection, folder: Path = FOLDER) -> SchemaState:
     """Whether the database fits this program. Changes nothing."""
-    migrations = await asyncio.to_thread(load_migrations)
+    migrations = await asyncio.to_thread(load_migrations, folder)
     known = await connection.fetchval("SELECT to_regclass('schema_migrations') IS NOT NULL")
     found = await _applied(connection) if known else {}
     problem = _conflict(found, migrations)

@@ -71,13 +71,17 @@ async def _missing(connection: Connection, table: Table, names: Iterable[str]) -
 async def ensure_ahead(connection: Connection, now: datetime, window_ms: int) -> list[str]:
     """The partitions that are needed now and until the end of next month; the names of those made.
 
-    Conversions: as far back as `window_ms`, the longest attribution window, and 13 months at least. Log: this month.
+    `window_ms` is the longest attribution window.
     """
     today = now.astimezone(UTC).date()
-    ahead = _next(today)
-    window_days = min(window_ms // 86_400_000 + 1, (today - FIRST_DAY).days)
-    oldest = min(_month(today.year * 12 + today.month - 1 - KEPT_MONTHS), today - timedelta(days=window_days))
     return [
-        *await ensure_months(connection, "conversions", months_between(oldest, ahead)),
-        *await ensure_months(connection, "postback_log", months_between(today, ahead)),
+        *await ensure_months(connection, "conversions", conversion_months(today, window_ms)),
+        *await ensure_months(connection, "postback_log", months_between(today, _next(today))),
     ]
+
+
+def conversion_months(today: date, window_ms: int) -> list[date]:
+    """Next month, and as far back as a click still counts: 13 months at least."""
+    window_days = min(window_ms // 86_400_000 + 1, (today - FIRST_DAY).days)
+    least = _month(today.year * 12 + today.month - 1 - KEPT_MONTHS)
+    return months_between(min(least, today - timedelta(days=window_days)), _next(today))

@@ -1,0 +1,309 @@
+-- What the migrations sum up to, for reading only. Written by tests/integration/test_migrations.py.
+
+CREATE FUNCTION public.notify_catalog() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    PERFORM pg_notify('catalog', TG_TABLE_NAME);
+    RETURN NULL;
+END $$;
+
+CREATE TABLE public.advertisers (
+    id bigint NOT NULL,
+    name text NOT NULL,
+    security_tokens text[] DEFAULT '{}'::text[] NOT NULL,
+    profile text DEFAULT 'json'::text NOT NULL,
+    aliases jsonb DEFAULT '{}'::jsonb NOT NULL,
+    CONSTRAINT advertisers_id_check CHECK ((id > 0)),
+    CONSTRAINT advertisers_profile_check CHECK ((profile = ANY (ARRAY['json'::text, 'text'::text, 'pixel'::text, 'empty'::text])))
+);
+
+COMMENT ON TABLE public.advertisers IS 'Who sends postbacks and pays the revenue.';
+
+COMMENT ON COLUMN public.advertisers.security_tokens IS 'SHA-256 digests of the accepted tokens, as sha256:<hex>; none: no token is asked for.';
+
+COMMENT ON COLUMN public.advertisers.profile IS 'The shape of the answers: json, text, pixel or empty.';
+
+COMMENT ON COLUMN public.advertisers.aliases IS 'The advertiser''s own parameter names, each to the standard name it stands for.';
+
+CREATE TABLE public.campaigns (
+    id bigint NOT NULL,
+    advertiser_id bigint NOT NULL,
+    name text NOT NULL,
+    currency character(3) NOT NULL,
+    timezone text DEFAULT 'UTC'::text NOT NULL,
+    status text DEFAULT 'active'::text NOT NULL,
+    window_ms bigint,
+    min_age_ms bigint,
+    CONSTRAINT campaigns_id_check CHECK ((id > 0)),
+    CONSTRAINT campaigns_min_age_ms_check CHECK ((min_age_ms >= 0)),
+    CONSTRAINT campaigns_status_check CHECK ((status = ANY (ARRAY['active'::text, 'paused'::text, 'archived'::text]))),
+    CONSTRAINT campaigns_window_ms_check CHECK ((window_ms > 0))
+);
+
+COMMENT ON TABLE public.campaigns IS 'An advertiser''s offer; all its amounts are in one currency.';
+
+COMMENT ON COLUMN public.campaigns.window_ms IS 'How long after the click a postback counts; null: the configured clicks.window.';
+
+COMMENT ON COLUMN public.campaigns.min_age_ms IS 'A postback sooner after the click is refused; null: the configured clicks.min_age.';
+
+CREATE TABLE public.clicks (
+    click_id text NOT NULL COLLATE pg_catalog."C",
+    campaign_id bigint NOT NULL,
+    publisher_id bigint NOT NULL,
+    clicked_at timestamp(3) with time zone NOT NULL,
+    country character(2),
+    params jsonb DEFAULT '{}'::jsonb NOT NULL,
+    registered_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE public.clicks IS 'Registered clicks. Immutable: the first registration wins.';
+
+COMMENT ON COLUMN public.clicks.clicked_at IS 'Cut to whole milliseconds; part of each of its conversions'' ids.';
+
+COMMENT ON COLUMN public.clicks.country IS 'ISO 3166-1 alpha-2; null where the tracker did not know it.';
+
+CREATE TABLE public.conversions (
+    conversion_id uuid NOT NULL,
+    clicked_at timestamp with time zone NOT NULL,
+    received_at timestamp with time zone NOT NULL,
+    recorded_at timestamp with time zone DEFAULT now() NOT NULL,
+    advertiser_id bigint NOT NULL,
+    publisher_id bigint NOT NULL,
+    campaign_id bigint NOT NULL,
+    goal_id bigint NOT NULL,
+    goal_value text NOT NULL,
+    goal_version integer NOT NULL,
+    click_id text NOT NULL COLLATE pg_catalog."C",
+    txn_id text COLLATE pg_catalog."C",
+    status text NOT NULL,
+    reason text,
+    country character(2),
+    currency character(3) NOT NULL,
+    sale_amount numeric(18,6),
+    revenue numeric(18,6) NOT NULL,
+    payout numeric(18,6) NOT NULL,
+    original_amount numeric(18,6),
+    original_currency character(3),
+    exchange_rate numeric(18,9),
+    event_at timestamp with time zone,
+    params jsonb NOT NULL,
+    CONSTRAINT conversions_status_check CHECK ((status = ANY (ARRAY['approved'::text, 'pending'::text, 'cancelled'::text, 'rejected'::text])))
+)
+PARTITION BY RANGE (clicked_at);
+
+COMMENT ON TABLE public.conversions IS 'Each counted event, once. Partitioned by the month of clicked_at (UTC), which never changes for a click.';
+
+COMMENT ON COLUMN public.conversions.conversion_id IS 'UUIDv8 of click time, click_id, goal and, as the goal says, txn_id: the same event always has the same id.';
+
+COMMENT ON COLUMN public.conversions.received_at IS 'When a receiver read the postback.';
+
+COMMENT ON COLUMN public.conversions.recorded_at IS 'When the writer committed the row.';
+
+COMMENT ON COLUMN public.conversions.reason IS 'Why the payout or status is not the usual one, e.g. goal_not_assigned.';
+
+COMMENT ON COLUMN public.conversions.currency IS 'The campaign''s; sale_amount, revenue and payout are in it.';
+
+COMMENT ON COLUMN public.conversions.original_amount IS 'The amount as sent, where it was converted; null where nothing was.';
+
+COMMENT ON COLUMN public.conversions.event_at IS 'The sender''s own time of the event, if given.';
+
+COMMENT ON COLUMN public.conversions.params IS 'What else the sender gave. Never a secret.';
+
+CREATE TABLE public.dead_letters (
+    dead_letter_id bigint NOT NULL,
+    failed_at timestamp with time zone DEFAULT now() NOT NULL,
+    entry_id text NOT NULL,
+    kind text NOT NULL,
+    payload bytea NOT NULL,
+    error text NOT NULL
+);
+
+COMMENT ON TABLE public.dead_letters IS 'Queue entries that Postgres refuses for their data, as they were, with the error.';
+
+COMMENT ON COLUMN public.dead_letters.kind IS 'The entry''s kind and format version in the queue.';
+
+ALTER TABLE public.dead_letters ALTER COLUMN dead_letter_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.dead_letters_dead_letter_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.exchange_rates (
+    from_currency character(3) NOT NULL,
+    to_currency character(3) NOT NULL,
+    rate numeric(18,9) NOT NULL,
+    valid_from date NOT NULL,
+    CONSTRAINT exchange_rates_rate_check CHECK ((rate > (0)::numeric))
+);
+
+COMMENT ON TABLE public.exchange_rates IS 'A unit of from_currency is rate units of to_currency, from valid_from (00:00 UTC) until the next row.';
+
+CREATE TABLE public.goal_rates (
+    goal_id bigint NOT NULL,
+    "position" integer NOT NULL,
+    publisher_id bigint,
+    countries character(2)[] DEFAULT '{}'::bpchar[] NOT NULL,
+    revenue_fixed numeric(18,6) DEFAULT 0 NOT NULL,
+    revenue_percent numeric(10,6) DEFAULT 0 NOT NULL,
+    payout_fixed numeric(18,6) DEFAULT 0 NOT NULL,
+    payout_percent numeric(10,6) DEFAULT 0 NOT NULL,
+    payout_of text DEFAULT 'sale'::text NOT NULL,
+    CONSTRAINT goal_rates_payout_fixed_check CHECK ((payout_fixed >= (0)::numeric)),
+    CONSTRAINT goal_rates_payout_of_check CHECK ((payout_of = ANY (ARRAY['sale'::text, 'revenue'::text]))),
+    CONSTRAINT goal_rates_payout_percent_check CHECK ((payout_percent >= (0)::numeric)),
+    CONSTRAINT goal_rates_revenue_fixed_check CHECK ((revenue_fixed >= (0)::numeric)),
+    CONSTRAINT goal_rates_revenue_percent_check CHECK ((revenue_percent >= (0)::numeric))
+);
+
+COMMENT ON TABLE public.goal_rates IS 'A goal''s prices. The most specific applies: publisher and country, publisher, country, default.';
+
+COMMENT ON COLUMN public.goal_rates.publisher_id IS 'Null: every publisher.';
+
+COMMENT ON COLUMN public.goal_rates.countries IS 'ISO 3166-1 alpha-2; empty: everywhere.';
+
+COMMENT ON COLUMN public.goal_rates.payout_of IS 'What payout_percent is a percentage of: sale (the sale amount) or revenue.';
+
+CREATE TABLE public.goals (
+    id bigint NOT NULL,
+    campaign_id bigint NOT NULL,
+    title text NOT NULL,
+    value text NOT NULL,
+    is_default boolean DEFAULT false NOT NULL,
+    type text DEFAULT 'public'::text NOT NULL,
+    publishers bigint[] DEFAULT '{}'::bigint[] NOT NULL,
+    track_multiple text DEFAULT 'yes_with_txn_id'::text NOT NULL,
+    status text DEFAULT 'active'::text NOT NULL,
+    version integer DEFAULT 1 NOT NULL,
+    CONSTRAINT goals_id_check CHECK ((id > 0)),
+    CONSTRAINT goals_status_check CHECK ((status = ANY (ARRAY['active'::text, 'paused'::text, 'archived'::text]))),
+    CONSTRAINT goals_track_multiple_check CHECK ((track_multiple = ANY (ARRAY['no'::text, 'yes'::text, 'yes_with_txn_id'::text]))),
+    CONSTRAINT goals_type_check CHECK ((type = ANY (ARRAY['public'::text, 'private'::text])))
+);
+
+COMMENT ON TABLE public.goals IS 'What an advertiser pays for after the click.';
+
+COMMENT ON COLUMN public.goals.value IS 'What the advertiser sends in the postback''s goal parameter; unique in the campaign without regard to case.';
+
+COMMENT ON COLUMN public.goals.publishers IS 'A private goal''s publishers; others'' conversions are recorded with payout 0.';
+
+COMMENT ON COLUMN public.goals.version IS 'Grows with each change of the goal or its rates; conversions carry the version they were decided on.';
+
+CREATE TABLE public.postback_log (
+    log_id uuid NOT NULL,
+    received_at timestamp with time zone NOT NULL,
+    outcome text NOT NULL,
+    reason text,
+    advertiser_id bigint,
+    campaign_id bigint,
+    click_id text COLLATE pg_catalog."C",
+    goal_value text,
+    txn_id text COLLATE pg_catalog."C",
+    conversion_id uuid,
+    remote_ip inet,
+    params jsonb NOT NULL,
+    CONSTRAINT postback_log_outcome_check CHECK ((outcome = ANY (ARRAY['duplicate'::text, 'conflict'::text, 'rejected'::text])))
+)
+PARTITION BY RANGE (received_at);
+
+COMMENT ON TABLE public.postback_log IS 'Each postback that was not counted, and why. Partitioned by the month of received_at (UTC).';
+
+COMMENT ON COLUMN public.postback_log.conversion_id IS 'The original''s id, for a duplicate or conflict.';
+
+COMMENT ON COLUMN public.postback_log.params IS 'What the sender gave; for a conflict also "claimed" and "sent", the two amounts.';
+
+CREATE TABLE public.publishers (
+    id bigint NOT NULL,
+    name text NOT NULL,
+    CONSTRAINT publishers_id_check CHECK ((id > 0))
+);
+
+COMMENT ON TABLE public.publishers IS 'Who brought the click and is paid the payout.';
+
+CREATE TABLE public.schema_migrations (
+    version integer NOT NULL,
+    name text NOT NULL,
+    checksum text NOT NULL,
+    applied_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE public.schema_migrations IS 'The migrations applied so far, with the SHA-256 of each file.';
+
+ALTER TABLE ONLY public.advertisers
+    ADD CONSTRAINT advertisers_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.campaigns
+    ADD CONSTRAINT campaigns_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.clicks
+    ADD CONSTRAINT clicks_pkey PRIMARY KEY (click_id);
+
+ALTER TABLE ONLY public.conversions
+    ADD CONSTRAINT conversions_pkey PRIMARY KEY (conversion_id, clicked_at);
+
+ALTER TABLE ONLY public.dead_letters
+    ADD CONSTRAINT dead_letters_entry_id_payload_key UNIQUE (entry_id, payload);
+
+ALTER TABLE ONLY public.dead_letters
+    ADD CONSTRAINT dead_letters_pkey PRIMARY KEY (dead_letter_id);
+
+ALTER TABLE ONLY public.exchange_rates
+    ADD CONSTRAINT exchange_rates_pkey PRIMARY KEY (from_currency, to_currency, valid_from);
+
+ALTER TABLE ONLY public.goal_rates
+    ADD CONSTRAINT goal_rates_pkey PRIMARY KEY (goal_id, "position");
+
+ALTER TABLE ONLY public.goals
+    ADD CONSTRAINT goals_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.postback_log
+    ADD CONSTRAINT postback_log_pkey PRIMARY KEY (log_id, received_at);
+
+ALTER TABLE ONLY public.publishers
+    ADD CONSTRAINT publishers_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.schema_migrations
+    ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
+
+CREATE INDEX campaigns_advertiser_id ON public.campaigns USING btree (advertiser_id);
+
+CREATE INDEX clicks_clicked_at ON public.clicks USING brin (clicked_at);
+
+CREATE INDEX conversions_campaign_received ON ONLY public.conversions USING btree (campaign_id, received_at);
+
+CREATE INDEX conversions_click_id ON ONLY public.conversions USING btree (click_id);
+
+CREATE UNIQUE INDEX goals_default ON public.goals USING btree (campaign_id) WHERE is_default;
+
+CREATE UNIQUE INDEX goals_value ON public.goals USING btree (campaign_id, lower(value));
+
+CREATE INDEX postback_log_click_id ON ONLY public.postback_log USING btree (click_id);
+
+CREATE INDEX postback_log_received ON ONLY public.postback_log USING brin (received_at);
+
+CREATE TRIGGER notify AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON public.advertisers FOR EACH STATEMENT EXECUTE FUNCTION public.notify_catalog();
+
+CREATE TRIGGER notify AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON public.campaigns FOR EACH STATEMENT EXECUTE FUNCTION public.notify_catalog();
+
+CREATE TRIGGER notify AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON public.exchange_rates FOR EACH STATEMENT EXECUTE FUNCTION public.notify_catalog();
+
+CREATE TRIGGER notify AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON public.goal_rates FOR EACH STATEMENT EXECUTE FUNCTION public.notify_catalog();
+
+CREATE TRIGGER notify AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON public.goals FOR EACH STATEMENT EXECUTE FUNCTION public.notify_catalog();
+
+CREATE TRIGGER notify AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON public.publishers FOR EACH STATEMENT EXECUTE FUNCTION public.notify_catalog();
+
+ALTER TABLE ONLY public.campaigns
+    ADD CONSTRAINT campaigns_advertiser_id_fkey FOREIGN KEY (advertiser_id) REFERENCES public.advertisers(id);
+
+ALTER TABLE ONLY public.goal_rates
+    ADD CONSTRAINT goal_rates_goal_id_fkey FOREIGN KEY (goal_id) REFERENCES public.goals(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.goal_rates
+    ADD CONSTRAINT goal_rates_publisher_id_fkey FOREIGN KEY (publisher_id) REFERENCES public.publishers(id);
+
+ALTER TABLE ONLY public.goals
+    ADD CONSTRAINT goals_campaign_id_fkey FOREIGN KEY (campaign_id) REFERENCES public.campaigns(id);
