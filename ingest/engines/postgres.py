@@ -11,7 +11,7 @@ from ingest.engines.binaries import POSTGRES_MAJOR, find_postgres
 from ingest.engines.errors import EngineError
 from ingest.engines.folders import EngineFolders, prepare_private_folder
 from ingest.engines.identity import Identity, choose_identity, give_to
-from ingest.engines.process import Command, EngineProcess, end_leftover, is_engine, run_to_end, until_ready
+from ingest.engines.process import Command, EngineProcess, end_leftovers, is_engine, run_to_end, until_ready
 
 NAME = "postgres"
 DATABASE = "postback"
@@ -55,11 +55,8 @@ class PostgresEngine:
 
     async def end_leftover(self, known_pid: int | None) -> bool:
         """Ends what a crashed supervisor left running; True where there was something."""
-        ended = False
-        for pid in {known_pid, self._pid_in_file()} - {None}:
-            assert pid is not None
-            ended |= await end_leftover("PostgreSQL", pid, str(self._folders.postgres), STOP_SIGNAL)
-        return ended
+        pids = (known_pid, self._pid_in_file())
+        return await end_leftovers("PostgreSQL", pids, str(self._folders.postgres), STOP_SIGNAL)
 
     async def start(self) -> None:
         """Makes the cluster where it is missing; returns when connections are taken."""

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -22,6 +22,7 @@ LOG_TAIL_LINES = 15
 LOG_TAIL_BYTES = 16 << 10
 LOG_KEPT_BYTES = 16 << 20
 STOP_TIMEOUT_S = 30.0
+KILL_TIMEOUT_S = 5.0
 START_TIMEOUT_S = 300.0
 """Generous: recovery after a crash replays the log of what was written."""
 POLL_S = 0.02
@@ -179,18 +180,21 @@ def is_engine(pid: int, mark: str) -> bool:
     return line is not None and f" {mark} " in f" {line} "
 
 
-async def end_leftover(
-    name: str, pid: int, mark: str, stop_signal: signal.Signals, timeout_s: float = STOP_TIMEOUT_S
-) -> bool:
-    """Ends the server that a crashed supervisor left behind; True where there was one. Other processes that have got
-    the same pid meanwhile are left alone. Raises EngineError where it may not or does not end."""
-    if not is_engine(pid, mark):
-        return False
-    for number, bound_s in ((stop_signal, timeout_s), (signal.SIGKILL, 5.0)):
+async def end_leftovers(name: str, pids: Iterable[int | None], mark: str, stop_signal: signal.Signals) -> bool:
+    """Ends what a crashed supervisor left of a server; True where there was something. Other processes that have got
+    one of the pids meanwhile are left alone. Raises EngineError where it may not or does not end."""
+    ours = {pid for pid in pids if pid is not None and is_engine(pid, mark)}
+    for pid in ours:
+        await _end(name, pid, mark, stop_signal)
+    return bool(ours)
+
+
+async def _end(name: str, pid: int, mark: str, stop_signal: signal.Signals) -> None:
+    for number, bound_s in ((stop_signal, STOP_TIMEOUT_S), (signal.SIGKILL, KILL_TIMEOUT_S)):
         try:
             os.kill(pid, number)
         except ProcessLookupError:
-            return True
+            return
         except PermissionError:
             raise EngineError(
                 f"{name} of this data folder is still running as process {pid} of another user: end it first "
@@ -199,7 +203,7 @@ async def end_leftover(
         deadline = asyncio.get_running_loop().time() + bound_s
         while asyncio.get_running_loop().time() < deadline:
             if not is_engine(pid, mark):
-                return True
+                return
             await asyncio.sleep(POLL_S)  # not our child: its end sends us no event
     raise EngineError(f"{name} of this data folder is still running as process {pid} and does not end")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ingest.engines.binaries import find_valkey
 from ingest.engines.folders import EngineFolders, prepare_private_folder
-from ingest.engines.process import EngineProcess, end_leftover, until_ready
+from ingest.engines.process import EngineProcess, end_leftovers, until_ready
 
 NAME = "redis"
 SOCKET_NAME = "redis.sock"
@@ -55,11 +55,8 @@ class ValkeyEngine:
 
     async def end_leftover(self, known_pid: int | None) -> bool:
         """Ends what a crashed supervisor left running; True where there was something."""
-        ended = False
-        for pid in {known_pid, self._pid_in_file()} - {None}:
-            assert pid is not None
-            ended |= await end_leftover("Valkey", pid, str(self._folders.redis), STOP_SIGNAL)
-        return ended
+        pids = (known_pid, self._pid_in_file())
+        return await end_leftovers("Valkey", pids, str(self._folders.redis), STOP_SIGNAL)
 
     async def start(self) -> None:
         """Returns when commands are taken, so after the append-only file was read."""
