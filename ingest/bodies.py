@@ -62,9 +62,10 @@ def read_query(raw: bytes | str) -> Pairs:
         if piece:
             name, _, value = piece.partition("=")
             if "%" in piece:
-                append((_unquote(name), _unquote(value)))
-            else:
-                append((name, value))
+                if "%" in name:
+                    name = _unquote(name)
+                value = _unquote(value)
+            append((name, value))
     return pairs
 
 

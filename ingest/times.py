@@ -30,30 +30,36 @@ def parse_time_ms(text: str) -> int | None:
     Finer digits are cut. None where the text is unreadable or outside the years 2000 to 2100.
     """
     text = text.strip(BLANKS)
+    ms = _rfc_3339_ms(text) if "-" in text else _epoch_ms(text)
+    return ms if ms is not None and EARLIEST_MS <= ms < END_MS else None
+
+
+def _epoch_ms(text: str) -> int | None:
     match = _EPOCH.fullmatch(text)
-    if match is not None:
-        whole, fraction = match.groups()
-        number = int(whole)
-        ms = number if number >= _LEAST_MILLISECONDS else number * 1000 + _thousandths(fraction)
-    else:
-        match = _RFC_3339.fullmatch(text)
-        if match is None:
+    if match is None:
+        return None
+    number = int(match[1])
+    return number if number >= _LEAST_MILLISECONDS else number * 1000 + _thousandths(match[2])
+
+
+def _rfc_3339_ms(text: str) -> int | None:
+    match = _RFC_3339.fullmatch(text)
+    if match is None:
+        return None
+    year, month, day, hour, minute, second, fraction, sign, offset_hours, offset_minutes = match.groups()
+    if hour > "23" or minute > "59" or second > "60":  # 60: a leap second
+        return None
+    try:
+        days = date(int(year), int(month), int(day)).toordinal() - _EPOCH_ORDINAL
+    except ValueError:
+        return None
+    minutes = (days * 24 + int(hour)) * 60 + int(minute)
+    if offset_hours is not None:
+        if offset_hours > "23" or offset_minutes > "59":
             return None
-        year, month, day, hour, minute, second, fraction, sign, offset_hours, offset_minutes = match.groups()
-        if hour > "23" or minute > "59" or second > "60":  # 60: a leap second
-            return None
-        try:
-            days = date(int(year), int(month), int(day)).toordinal() - _EPOCH_ORDINAL
-        except ValueError:
-            return None
-        minutes = (days * 24 + int(hour)) * 60 + int(minute)
-        if offset_hours is not None:
-            if offset_hours > "23" or offset_minutes > "59":
-                return None
-            offset = int(offset_hours) * 60 + int(offset_minutes)
-            minutes += offset if sign == "-" else -offset
-        ms = (minutes * 60 + int(second)) * 1000 + _thousandths(fraction)
-    return ms if EARLIEST_MS <= ms < END_MS else None
+        offset = int(offset_hours) * 60 + int(offset_minutes)
+        minutes += offset if sign == "-" else -offset
+    return (minutes * 60 + int(second)) * 1000 + _thousandths(fraction)
 
 
 def _thousandths(fraction: str | None) -> int:

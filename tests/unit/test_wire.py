@@ -130,6 +130,11 @@ def test_an_own_alias_may_give_a_standard_name_another_meaning() -> None:
     assert (postback.goal, postback.status, postback.params) == ("g", "approved", {})
 
 
+def test_an_own_alias_may_single_out_one_of_the_standard_names() -> None:
+    postback = interpret(read_query("click_id=c&txn_id=1&order_id=2"), {"order_id": "txn_id"})
+    assert (postback.fault, postback.txn_id, postback.params) == (None, "2", {"txn_id": "1"})
+
+
 def test_an_own_alias_with_two_values_is_a_fault() -> None:
     postback = interpret(read_query("click_id=c&order=1&order=2"), {"order": "txn_id"})
     assert postback.fault == bad("txn_id: given twice with different values")
