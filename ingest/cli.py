@@ -1,0 +1,215 @@
+"""The command line of `postback`: what can be typed. What a command does is in `ingest.commands`, imported when it is
+asked for: `--help` is quick."""
+
+# ruff: noqa: PLC0415
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ingest import __version__
+
+app = typer.Typer(
+    name="postback",
+    help="Counts postbacks: exactly once, correct to the cent.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+clicks_app = typer.Typer(help="Register clicks from files.", no_args_is_help=True, rich_markup_mode=None)
+catalog_app = typer.Typer(help="Campaigns, goals and rates as files.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(clicks_app, name="clicks")
+app.add_typer(catalog_app, name="catalog")
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        envvar="POSTBACK_CONFIG",
+        help="The configuration; none: ./config.toml if there is one, else the defaults.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"postback {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def serve(
+    config: ConfigFile = None,
+    role: Annotated[
+        Literal["all", "receiver", "writer"], typer.Option(help="What this machine runs; all: both.")
+    ] = "all",
+    sample: Annotated[bool, typer.Option("--sample", help="Load the sample campaigns into an empty catalog.")] = False,
+) -> None:
+    """Run the receivers and writers, with embedded engines unless configured otherwise, until SIGTERM or Ctrl-C."""
+    if sample and role == "writer":
+        raise typer.BadParameter("a writer takes no postbacks: load the sample with --role all or receiver")
+    from ingest.commands.serve import run_server
+    from ingest.commands.session import configured
+    from ingest.serve import ServeRole
+
+    run_server(configured(config), config, ServeRole(role), sample=sample)
+
+
+@app.command()
+def migrate(config: ConfigFile = None) -> None:
+    """Bring the schema of the database up to date."""
+    from ingest.commands.migrate import migrate_database
+    from ingest.commands.session import quietly
+
+    asyncio.run(migrate_database(quietly(config)))
+
+
+@app.command()
+def status(config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Show what runs and waits, and what became of the last hour's postbacks. Exits with 1 unless all is ready."""
+    from ingest.commands.session import quietly
+    from ingest.commands.status import show_status
+
+    raise typer.Exit(asyncio.run(show_status(quietly(config), as_json=as_json)))
+
+
+@app.command()
+def info(config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Show where things are: the server, the engines, the data, the admin key's file."""
+    from ingest.commands.info import show_info
+    from ingest.commands.session import quietly
+
+    show_info(quietly(config), as_json=as_json)
+
+
+@app.command()
+def demo(config: ConfigFile = None) -> None:
+    """Send postbacks to the running server that show every verdict, and show the rows they come to."""
+    from ingest.commands.demo import run_demo
+    from ingest.commands.session import quietly
+
+    raise typer.Exit(asyncio.run(run_demo(quietly(config))))
+
+
+@clicks_app.command("import")
+def clicks_import(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV with a header, or NDJSON: .csv, .ndjson, .jsonl")],
+    config: ConfigFile = None,
+) -> None:
+    """Register the clicks of FILE. Idempotent: the first registration of a click stays."""
+    from ingest.commands.clicks import import_click_file
+    from ingest.commands.session import quietly
+
+    raise typer.Exit(asyncio.run(import_click_file(quietly(config), file)))
+
+
+@catalog_app.command("import")
+def catalog_import(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A catalog in TOML.")], config: ConfigFile = None
+) -> None:
+    """Create or update what is in FILE, by id: all of it, or nothing if something is wrong with it."""
+    from ingest.commands.catalog import import_catalog_file
+    from ingest.commands.session import quietly
+
+    asyncio.run(import_catalog_file(quietly(config), file))
+
+
+@catalog_app.command("export")
+def catalog_export(
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="None: standard output.")] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Write the whole catalog to FILE. Security tokens are written as digests."""
+    from ingest.commands.catalog import export_catalog_file
+    from ingest.commands.session import quietly
+
+    asyncio.run(export_catalog_file(quietly(config), file))
+
+
+@app.command()
+def url(
+    campaign: Annotated[int, typer.Argument(metavar="CAMPAIGN", help="The campaign's id.")],
+    goal: Annotated[str, typer.Argument(metavar="GOAL", help="The goal's value or id.")],
+    base: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Where the advertiser reaches us; none: this server's own address."),
+    ] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Print the event postback to hand to the advertiser, with macros for its system to fill in."""
+    from ingest.commands.session import quietly
+    from ingest.commands.url import show_url
+
+    asyncio.run(show_url(quietly(config), campaign, goal, base))
+
+
+@app.command()
+def simulate(
+    postback: Annotated[str, typer.Argument(metavar="POSTBACK", help="A query such as 'click_id=…&goal=…', or a URL.")],
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Decide one postback step by step, and write nothing."""
+    from ingest.commands.session import quietly
+    from ingest.commands.simulate import show_simulation
+
+    asyncio.run(show_simulation(quietly(config), postback, as_json=as_json))
+
+
+@app.command()
+def sql(
+    statement: Annotated[
+        str | None,
+        typer.Argument(metavar="[STATEMENT]", help="None: a shell, or what is piped in.", show_default=False),
+    ] = None,
+    form: Annotated[Literal["table", "csv", "json"], typer.Option("--format", help="How rows are shown.")] = "table",
+    config: ConfigFile = None,
+) -> None:
+    """Run SQL on the configured Postgres."""
+    from ingest.commands.session import quietly
+    from ingest.commands.sql import Format, run_sql
+
+    raise typer.Exit(run_sql(quietly(config), statement, Format(form)))
+
+
+def main() -> None:
+    """The console script: errors that a person can do something about are told in a line, without a traceback."""
+    try:
+        app()
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. Python would complain again when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        from ingest.commands.failure import explain
+        from ingest.commands.output import console
+
+        message = explain(error)
+        if message is None:
+            raise
+        err = console(stderr=True)
+        err.print("error: ", style="bold red", end="")
+        err.print(message, soft_wrap=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
