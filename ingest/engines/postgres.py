@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import signal
 from pathlib import Path
@@ -11,12 +12,24 @@ from ingest.engines.binaries import POSTGRES_MAJOR, find_postgres
 from ingest.engines.errors import EngineError
 from ingest.engines.folders import EngineFolders, prepare_private_folder
 from ingest.engines.identity import Identity, choose_identity, give_to
-from ingest.engines.process import Command, EngineProcess, end_leftovers, is_engine, run_to_end, until_ready
+from ingest.engines.process import (
+    Command,
+    EngineProcess,
+    command_line,
+    end_leftovers,
+    is_engine,
+    run_to_end,
+    until_ready,
+)
 
 NAME = "postgres"
 DATABASE = "postback"
 SOCKET_NAME = ".s.PGSQL.5432"
 INITDB_TIMEOUT_S = 120.0
+OLD_SESSIONS = "pre-existing shared memory block"
+"""In the log when sessions of a killed server still run: they end with the query they are at."""
+OLD_SESSIONS_TIMEOUT_S = 60.0
+OLD_SESSIONS_PAUSE_S = 0.25
 STOP_SIGNAL = signal.SIGINT  # "fast": ends the sessions, then shuts down in order
 
 SETTINGS = {
@@ -67,6 +80,16 @@ class PostgresEngine:
         self._forget_foreign_pid()
         shutil.rmtree(self._socket_folder, ignore_errors=True)
         prepare_private_folder(self._socket_folder, identity.uid, identity.gid)
+        deadline = asyncio.get_running_loop().time() + OLD_SESSIONS_TIMEOUT_S
+        while True:
+            try:
+                return await self._launch(identity)
+            except EngineError as error:
+                if OLD_SESSIONS not in str(error) or asyncio.get_running_loop().time() > deadline:
+                    raise
+            await asyncio.sleep(OLD_SESSIONS_PAUSE_S)  # not our children: their end sends us no event
+
+    async def _launch(self, identity: Identity) -> None:
         settings = {**SETTINGS, "unix_socket_directories": f'"{self._socket_folder}"'}
         self.process = await EngineProcess.spawn(
             "PostgreSQL",
@@ -171,5 +194,5 @@ class PostgresEngine:
         """Removes a pid file whose pid now belongs to some other program, as after the restart of a container:
         PostgreSQL would take that for a server on the same data. All else it judges by itself, and better."""
         pid = self._pid_in_file()
-        if pid is not None and not is_engine(pid, str(self._folders.postgres)):
+        if pid is not None and command_line(pid) is not None and not is_engine(pid, str(self._folders.postgres)):
             self._pid_path.unlink()

@@ -266,6 +266,24 @@ async def test_a_killed_engine_is_noticed_and_restarted(folder: Path) -> None:
         waiting.cancel()
 
 
+async def test_sessions_of_a_killed_server_are_waited_for(folder: Path) -> None:
+    async with started(only_postgres(folder)) as engines:
+        busy = await asyncpg.connect(engines.urls.postgres_dsn)
+        query = asyncio.create_task(busy.fetchval("SELECT count(*) FROM generate_series(1, 8000000)"))
+        running = "SELECT pid FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid()"
+        while not await on_postgres(engines.urls, running):  # noqa: ASYNC110 - the server tells no event
+            await asyncio.sleep(0.01)
+        state = EngineFolders(folder / "var").read_state()
+        assert state is not None
+        os.kill(state.pids["postgres"], signal.SIGKILL)
+        await engines.wait_failed()
+        await engines.restart_dead()
+        await asyncio.wait({query})
+        busy.terminate()
+        assert await on_postgres(engines.urls, "SELECT 'yes'") == ["yes"]
+    assert "pre-existing shared memory block" in (folder / "var" / "log" / "postgres.log").read_text()
+
+
 # Supervisors that die -----------------------------------------------------------------------------------------------
 
 
