@@ -17,7 +17,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from dedup.port import CachedClick, Entry, QueueUnavailableError, Verdict
-from dedup.scripts import Client, Script
+from dedup.scripts import CLIENT_ERRORS, Client, Command, Script, run_together
 
 _TOKEN_RANDOM: Final = 5
 _TOKEN_LENGTH: Final = _TOKEN_RANDOM + 2
@@ -69,7 +69,7 @@ class RedisDeduplicator:
 
         try:
             return await self._by_partition(click_ids, lambda click_id: click_id, read)
-        except (RedisError, OSError) as error:
+        except CLIENT_ERRORS as error:
             raise QueueUnavailableError(str(error)) from error
 
     async def cache(self, clicks: Sequence[CachedClick]) -> None:
@@ -83,7 +83,7 @@ class RedisDeduplicator:
 
         try:
             await self._by_partition(clicks, lambda click: click.click_id, keep)
-        except (RedisError, OSError) as error:
+        except CLIENT_ERRORS as error:
             raise QueueUnavailableError(str(error)) from error
 
     async def claim(self, entries: Sequence[Entry]) -> list[Verdict]:
@@ -105,7 +105,7 @@ class RedisDeduplicator:
                 args += (entry.kind, entry.payload, entry.field.encode(), value, entry.expires_ms)
         try:
             letters = await self._run_claim(keys, args)
-        except (RedisError, OSError) as error:
+        except CLIENT_ERRORS as error:
             log.warning("claim failed, nothing was accepted", partition=partition, error=str(error))
             return [Verdict.UNAVAILABLE] * len(entries)
         if not letters:
@@ -116,14 +116,11 @@ class RedisDeduplicator:
         if self._durability is Durability.WRITTEN:
             letters: bytes = await self._claim.run(self._client, keys, args)
             return letters
-        # WAITAOF and WAIT speak of the writes of their own connection: one pipeline, hence one connection.
-        async with self._client.pipeline(transaction=False) as pipeline:
-            self._claim.queue(pipeline, keys, args)
-            if self._durability is Durability.FSYNCED:
-                pipeline.execute_command("WAITAOF", 1, 0, self._durability_timeout_ms)
-            else:
-                pipeline.execute_command("WAIT", 1, self._durability_timeout_ms)
-            letters, reached = await pipeline.execute()
+        # WAITAOF and WAIT speak of the writes of their own connection.
+        wait: Command = ("WAITAOF", 1, 0, self._durability_timeout_ms)
+        if self._durability is Durability.REPLICATED:
+            wait = ("WAIT", 1, self._durability_timeout_ms)
+        letters, reached = await run_together(self._client, keys[0], [self._claim.whole(keys, args), wait])
         reached_count = reached[0] if isinstance(reached, list) else reached
         if reached_count < 1:
             raise RedisError(f"not {self._durability.value} within {self._durability_timeout_ms} ms")

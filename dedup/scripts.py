@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from redis.asyncio import Redis
-from redis.asyncio.client import Pipeline
-from redis.asyncio.cluster import ClusterPipeline, RedisCluster
-from redis.exceptions import NoScriptError
+from redis.asyncio.cluster import PipelineCommand, RedisCluster
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 
 _FOLDER: Final = Path(__file__).parent / "lua"
 Client = Redis | RedisCluster
+Command = tuple[bytes | str | int, ...]
+CLIENT_ERRORS: Final = (RedisError, RedisClusterException, OSError)
+"""What a client raises when Redis is away or refuses; the second is no RedisError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,26 @@ class Script:
         except NoScriptError:
             return await client.execute_command("EVAL", self.source, len(keys), *keys, *args)
 
-    def queue(self, pipeline: Pipeline | ClusterPipeline, keys: Sequence[bytes], args: Sequence[bytes | int]) -> None:
-        """Put it into a pipeline whole: inside one, a missing script could not be sent again."""
-        pipeline.execute_command("EVAL", self.source, len(keys), *keys, *args)
+    def whole(self, keys: Sequence[bytes], args: Sequence[bytes | int]) -> Command:
+        """The command with the source in it, for where a missing script could not be sent again."""
+        return "EVAL", self.source, len(keys), *keys, *args
+
+
+async def run_together(client: Client, key: bytes, commands: Sequence[Command]) -> list[Any]:
+    """Run commands in order on one connection to the node that holds the key; their replies, or the first error."""
+    if isinstance(client, RedisCluster):
+        # A pipeline of the cluster's sends a command that names no key to just any node.
+        await client.initialize()
+        node = client.get_node_from_key(key.decode())
+        assert node is not None, "a slot that is covered has a primary"
+        sent = [PipelineCommand(place, *command) for place, command in enumerate(commands)]
+        await node.execute_pipeline(sent)
+        for one in sent:
+            if isinstance(one.result, Exception):
+                raise one.result
+        return [one.result for one in sent]
+    async with client.pipeline(transaction=False) as pipeline:
+        for command in commands:
+            pipeline.execute_command(*command)
+        replies: list[Any] = await pipeline.execute()
+        return replies

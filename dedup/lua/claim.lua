@@ -40,6 +40,8 @@ for i = 1, entries do
         local held = redis.call('HGET', click, field)
         local fact = string.sub(held, token_length + 1)
         if string.sub(held, 1, token_length) == string.sub(value, 1, token_length) then
+            -- Written once more: WAITAOF and WAIT wait for the last write of their own connection, and this is a new one.
+            redis.call('HSET', click, field, held)
             letters[i] = 'a'
         elseif fact == string.sub(value, token_length + 1) then
             redis.call('XADD', queue, '*', 'd1', payload, 'p', fact)

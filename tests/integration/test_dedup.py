@@ -6,14 +6,17 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import pytest
 from fakeredis import FakeAsyncRedis, FakeServer
+from redis import Redis as SyncRedis
 from redis.asyncio import Redis
+from redis.crc import key_slot
 
 from dedup.client import connect
 from dedup.port import CachedClick, Entry, QueueUnavailableError, Verdict
@@ -66,11 +69,23 @@ def deduplicator(
 
 
 async def queued(client: Client, partition: int = 0) -> list[Fields]:
-    return [fields for _, fields in await client.xrange(f"pb:{{{partition}}}:queue")]
+    entries: Any = await client.xrange(f"pb:{{{partition}}}:queue")
+    return [fields for _, fields in entries]
 
 
 async def claims_of(client: Client, click_id: str, partitions: int = 1) -> set[bytes]:
-    return {field for field in await client.hkeys(click_key(click_id, partitions)) if field != b"."}
+    fields: Any = await client.hkeys(click_key(click_id, partitions))
+    return set(fields) - {b"."}
+
+
+async def keys_of(client: Client) -> set[bytes]:
+    keys: Any = await client.keys()
+    return set(keys)
+
+
+async def expires_ms_of(client: Client, click_id: str) -> int:
+    expires_ms: int = await client.pexpiretime(click_key(click_id).decode())
+    return expires_ms
 
 
 @pytest.fixture(params=["fake", *SERVERS])
@@ -84,7 +99,7 @@ def url(request: pytest.FixtureRequest) -> str | None:
 
 @pytest.fixture
 async def client(url: str | None) -> AsyncIterator[Client]:
-    made = FakeAsyncRedis(server=FakeServer()) if url is None else connect(url)
+    made: Client = FakeAsyncRedis(server=FakeServer()) if url is None else connect(url)
     yield made
     await made.aclose()
 
@@ -131,7 +146,7 @@ async def test_entries_without_a_field_are_always_queued(client: Client, dedup: 
     assert await dedup.claim([rejection, rejection, entry(field=None)]) == [ACCEPTED] * 3
     assert await dedup.claim([rejection]) == [ACCEPTED]
     assert await queued(client) == [{b"r1": b"no"}, {b"r1": b"no"}, {b"c1": b"row"}, {b"r1": b"no"}]
-    assert await client.keys("pb:{0}:click:*") == []
+    assert await keys_of(client) == {b"pb:{0}:queue"}
 
 
 async def test_repeats_inside_one_batch(client: Client, dedup: RedisDeduplicator) -> None:
@@ -152,7 +167,7 @@ async def test_nothing_to_claim(client: Client, dedup: RedisDeduplicator) -> Non
     assert await dedup.claim([]) == []
     assert await dedup.clicks([]) == []
     await dedup.cache([])
-    assert await client.keys() == []
+    assert await keys_of(client) == set()
 
 
 async def test_concurrent_copies_are_accepted_once(client: Client, dedup: RedisDeduplicator) -> None:
@@ -182,7 +197,7 @@ async def test_full_queue_refuses_the_batch_and_changes_nothing(client: Client) 
     too_much = [entry("new"), entry(field=None), entry(field="0")]
     assert await dedup.claim(too_much) == [UNAVAILABLE] * 3
     assert await queued(client) == before
-    assert await client.keys("pb:{0}:click:*") == [click_key("click")]
+    assert await keys_of(client) == {click_key("click"), b"pb:{0}:queue"}
     assert await claims_of(client, "click") == {b"0", b"1", b"2"}
     assert await dedup.claim(too_much[:2]) == [ACCEPTED] * 2
     assert await dedup.claim([entry(field=None)]) == [UNAVAILABLE]
@@ -193,7 +208,7 @@ async def test_full_queue_refuses_the_batch_and_changes_nothing(client: Client) 
 async def test_a_queue_of_another_type_leaves_no_claim(client: Client, dedup: RedisDeduplicator) -> None:
     await client.set("pb:{0}:queue", "not a stream")
     assert await dedup.claim([entry(), entry(field=None)]) == [UNAVAILABLE] * 2
-    assert await client.keys() == [b"pb:{0}:queue"]
+    assert await keys_of(client) == {b"pb:{0}:queue"}
 
 
 async def test_one_partition_that_fails_harms_no_other(client: Client) -> None:
@@ -248,7 +263,7 @@ async def test_results_keep_the_order_of_large_batches(client: Client, partition
     )
     assert verdicts == [ACCEPTED if n % 2 else DUPLICATE if n % 4 else CONFLICT for n in range(len(ids))]
     keys = {f"pb:{{{partition}}}:queue".encode() for partition in range(partitions)}
-    assert {key for key in await client.keys() if key.endswith(b":queue")} == keys
+    assert {key for key in await keys_of(client) if key.endswith(b":queue")} == keys
 
 
 async def test_the_queue_keeps_the_order_of_a_batch(client: Client, dedup: RedisDeduplicator) -> None:
@@ -297,7 +312,6 @@ class LossyProxy:
         self._path = folder / "proxy.sock"
         self._armed = b""
         self.lost = 0
-        self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
 
     @property
@@ -309,14 +323,13 @@ class LossyProxy:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[LossyProxy]:
-        self._server = await asyncio.start_unix_server(self._serve, self._path)
+        server = await asyncio.start_unix_server(self._serve, self._path)
         try:
             yield self
         finally:
-            self._server.close()
-            for task in self._connections:
-                task.cancel()
-            await asyncio.gather(*self._connections, return_exceptions=True)
+            server.close()
+            if self._connections:  # they end with their clients
+                await asyncio.wait(self._connections, timeout=5)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -327,16 +340,28 @@ class LossyProxy:
         else:
             host, _, port = self._upstream.removeprefix("redis://").partition(":")
             up_reader, up_writer = await asyncio.open_connection(host, int(port))
-        try:
+        is_losing = asyncio.Event()
+
+        async def requests() -> None:
             while request := await reader.read(1 << 20):
-                up_writer.write(request)
-                reply = await up_reader.read(1 << 20)
                 if self._armed and self._armed in request:
                     self._armed = b""
+                    is_losing.set()
+                up_writer.write(request)
+
+        async def replies() -> None:
+            while reply := await up_reader.read(1 << 20):
+                if is_losing.is_set():
                     self.lost += 1
                     return
                 writer.write(reply)
+
+        pumps = [asyncio.create_task(requests()), asyncio.create_task(replies())]
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            for pump in pumps:
+                pump.cancel()
             self._connections.discard(task)
             for end in (writer, up_writer):
                 end.close()
@@ -392,22 +417,22 @@ async def test_the_first_registration_of_a_click_wins(client: Client, dedup: Red
     await dedup.cache([CachedClick("click", PACKED, FAR_MS)])
     await dedup.cache([CachedClick("click", b"other", FAR_MS + 5), CachedClick("new", b"new", FAR_MS)])
     assert await dedup.clicks(["new", "click", "new", "none"]) == [b"new", PACKED, b"new", None]
-    assert await client.pexpiretime(click_key("click")) == FAR_MS
+    assert await expires_ms_of(client, "click") == FAR_MS
 
 
 async def test_a_cached_click_expires_with_its_claims(client: Client, dedup: RedisDeduplicator) -> None:
     await dedup.cache([CachedClick("click", PACKED, FAR_MS)])
     await dedup.claim([entry(expires_ms=FAR_MS + 7), entry(field="2000", expires_ms=FAR_MS + 9)])
-    assert await client.pexpiretime(click_key("click")) == FAR_MS
+    assert await expires_ms_of(client, "click") == FAR_MS
 
 
 async def test_a_hash_that_a_claim_created_expires(client: Client, dedup: RedisDeduplicator) -> None:
     await dedup.claim([entry(expires_ms=FAR_MS)])
-    assert await client.pexpiretime(click_key("click")) == FAR_MS
+    assert await expires_ms_of(client, "click") == FAR_MS
     await dedup.claim([entry(field="2000", expires_ms=FAR_MS + 7)])
-    assert await client.pexpiretime(click_key("click")) == FAR_MS
+    assert await expires_ms_of(client, "click") == FAR_MS
     await dedup.cache([CachedClick("click", PACKED, FAR_MS + 3)])
-    assert await client.pexpiretime(click_key("click")) == FAR_MS + 3
+    assert await expires_ms_of(client, "click") == FAR_MS + 3
     assert await dedup.claim([entry()]) == [DUPLICATE]
 
 
@@ -444,10 +469,11 @@ async def check_unavailable(url: str) -> None:
     client = connect(url, timeout_s=0.1)
     started = time.monotonic()
     try:
+        dedup = deduplicator(client, partitions=2)
         for durability in Durability:
-            dedup = deduplicator(client, partitions=2, durability=durability)
+            claiming = deduplicator(client, partitions=2, durability=durability)
             batch = [entry(f"click-{n}") for n in range(4)] + [entry(field=None)]
-            assert await dedup.claim(batch) == [UNAVAILABLE] * 5
+            assert await claiming.claim(batch) == [UNAVAILABLE] * 5
         with pytest.raises(QueueUnavailableError):
             await dedup.clicks(["a", "b"])
         with pytest.raises(QueueUnavailableError):
@@ -485,7 +511,7 @@ async def test_fsynced_claims(redis_url: str) -> None:
 @pytest.fixture(scope="module")
 def forgetful_server() -> Iterator[str]:
     """A Valkey without an append-only file and without a replica."""
-    with servers.redis_program(find_valkey(), "--appendonly", "no") as server:
+    with servers.redis_program(str(find_valkey()), "--appendonly", "no", "--repl-diskless-sync-delay", "0") as server:
         yield server.url
 
 
@@ -499,21 +525,89 @@ async def test_what_is_not_durable_is_not_accepted(forgetful_server: str, durabi
         await client.aclose()
 
 
+async def test_a_retry_is_not_taken_for_fsynced(tmp_path: Path) -> None:
+    """The claim is found to be one's own on another connection, which has written nothing that could be waited for."""
+    with servers.redis_program(str(find_valkey()), "--appendfsync", "no") as server:
+        async with LossyProxy(server.url, tmp_path).running() as proxy:
+            client = connect(proxy.url)
+            try:
+                dedup = deduplicator(client, durability=Durability.FSYNCED, durability_timeout_ms=50)
+                proxy.lose_reply_to(b"WAITAOF")
+                assert await dedup.claim([entry()]) == [UNAVAILABLE]
+                assert proxy.lost == 1
+                assert await queued(client) == [{b"c1": b"row"}]
+            finally:
+                await client.aclose()
+
+
 async def test_replicated_claims(forgetful_server: str) -> None:
     host, _, port = forgetful_server.removeprefix("redis://").partition(":")
     client = connect(forgetful_server)
-    with servers.redis_program(find_valkey(), "--replicaof", f"{host} {port}") as replica:
+    with servers.redis_program(str(find_valkey()), "--replicaof", f"{host} {port}") as replica:
         copy: Redis = Redis.from_url(replica.url)
         try:
             async with asyncio.timeout(30):
                 while (await copy.info("replication"))["master_link_status"] != "up":
-                    await asyncio.sleep(0.05)
+                    await asyncio.sleep(0.05)  # noqa: ASYNC110
             dedup = deduplicator(client, durability=Durability.REPLICATED, durability_timeout_ms=5000)
             assert await dedup.claim([entry("copied")]) == [ACCEPTED]
             assert await copy.exists(click_key("copied")) == 1
         finally:
             await copy.aclose()
             await client.aclose()
+
+
+# Clusters --------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def cluster_of_two(second_appendonly: str) -> Iterator[str]:
+    """The URL of a cluster of two nodes with half of the slots each."""
+    with ExitStack() as stack:
+        nodes: list[Any] = []
+        bus_ports = [servers.free_port() for _ in range(2)]
+        for place, bus_port in enumerate(bus_ports):
+            settings = ["--cluster-enabled", "yes", "--cluster-port", str(bus_port)]
+            settings += ["--appendonly", ("yes", second_appendonly)[place]]
+            server = stack.enter_context(servers.redis_program(str(find_valkey()), *settings))
+            nodes.append(stack.enter_context(SyncRedis.from_url(server.url)))
+            nodes[-1].execute_command("CLUSTER", "ADDSLOTSRANGE", 8192 * place, 8192 * place + 8191)
+            nodes[-1].execute_command("CLUSTER", "SET-CONFIG-EPOCH", place + 1)
+        port = nodes[0].connection_pool.connection_kwargs["port"]
+        nodes[1].execute_command("CLUSTER", "MEET", "127.0.0.1", port, bus_ports[0])
+        deadline = time.monotonic() + 30
+        while not all(b"cluster_state:ok" in node.execute_command("CLUSTER", "INFO") for node in nodes):
+            assert time.monotonic() < deadline, "the cluster did not form"
+            time.sleep(0.02)
+        yield f"redis+cluster://127.0.0.1:{port}"
+
+
+async def test_on_a_cluster_each_node_speaks_for_its_own_claims() -> None:
+    partitions = 8
+    batch = [entry(text, f"1000:{text}") for text in (*ODD_TEXTS, *map(str, range(60)))]
+    with cluster_of_two(second_appendonly="no") as url:
+        client = connect(url)
+        try:
+            dedup = deduplicator(client, partitions=partitions)
+            await dedup.cache([CachedClick(item.click_id, item.click_id.encode(), FAR_MS) for item in batch])
+            assert await dedup.clicks([item.click_id for item in batch]) == [item.click_id.encode() for item in batch]
+            assert set(await dedup.claim(batch)) == {ACCEPTED}
+            assert set(await dedup.claim(batch)) == {DUPLICATE}
+
+            durable = deduplicator(client, partitions=partitions, durability=Durability.FSYNCED)
+            expected = []
+            for item in batch:
+                partition = crc32(item.click_id.encode()) % partitions
+                is_on_second = key_slot(b"pb:{%d}:queue" % partition) >= 8192
+                expected.append(UNAVAILABLE if is_on_second else DUPLICATE)
+            assert set(expected) == {UNAVAILABLE, DUPLICATE}
+            assert await durable.claim(batch) == expected
+        finally:
+            await client.aclose()
+
+
+async def test_a_dead_cluster() -> None:
+    await check_unavailable(f"redis+cluster://127.0.0.1:{servers.free_port()}")
 
 
 # Memory ----------------------------------------------------------------------------------------------------------
@@ -552,7 +646,7 @@ async def test_memory_of_clicks_and_claims(redis_url: str, record_property: Call
         for goal_id in range(1000, 1009):
             await claim_all(goal_id)
             marks.append(await used_bytes())
-        of_keys = [await client.memory_usage(click_key(click_id), samples=0) for click_id in ids[:200]]
+        of_keys = [await client.memory_usage(click_key(click_id), samples=0) or 0 for click_id in ids[:200]]
     finally:
         await client.aclose()
     steps = [(after - before) / clicks for before, after in pairwise(marks)]
