@@ -26,7 +26,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """A decided postback. Money in micros (1/1,000,000) of the currency unit; the order of fields is the line's order."""
+    """A decided postback. Money in micros (1/1,000,000) of the currency unit; the fields stand in the line's order."""
 
     log_id: UUID
     received_us: int
@@ -58,36 +58,57 @@ class Record:
 COLUMNS: Final = tuple(field.name for field in fields(Record))
 """The columns of a payload line, in order."""
 
-
-def _text(value: str | None) -> str:
-    if value is None:
-        return "\\N"
-    if "\\" in value:
-        return value.replace("\\", "\\\\")
-    return value
+_NULL: Final = "\\N"
+_TABS: Final = len(COLUMNS) - 1
+_ESCAPES: Final = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
 
-def _number(value: int | None) -> int | str:
-    return "\\N" if value is None else value
+def escape(text: str) -> str:
+    """Any text as one column of a line. https://www.postgresql.org/docs/current/sql-copy.html, "Text Format"."""
+    return text.translate(_ESCAPES)
 
 
 def encode(record: Record) -> bytes:
-    """The record as one COPY text line, without the newline.
+    """The record as one line, without the newline.
 
-    Text fields hold no control characters (the parser refuses them), and JSON escapes its own: so only the
-    backslash needs doubling. https://www.postgresql.org/docs/current/sql-copy.html, "Text Format".
+    Postgres has no U+0000 in text, so a line that holds one is refused by it later. Raises UnicodeEncodeError (or
+    orjson.JSONEncodeError, for `params`) on a lone surrogate, which UTF-8 cannot carry.
     """
     r = record
-    params = orjson.dumps(r.params).decode()
-    return (
+    line = (
         f"{r.log_id}\t{r.received_us}\t{_text(r.reason)}\t{_number(r.advertiser_id)}\t{_number(r.publisher_id)}\t"
         f"{_number(r.campaign_id)}\t{_number(r.goal_id)}\t{_text(r.goal_value)}\t{_number(r.goal_version)}\t"
         f"{_text(r.click_id)}\t{_number(r.clicked_ms)}\t{_text(r.txn_id)}\t{r.conversion_id or _NULL}\t"
         f"{_text(r.status)}\t{_text(r.country)}\t{_text(r.currency)}\t{_number(r.sale_micros)}\t"
         f"{_number(r.revenue_micros)}\t{_number(r.payout_micros)}\t{_number(r.original_micros)}\t"
         f"{_text(r.original_currency)}\t{_number(r.exchange_rate_nanos)}\t{_number(r.event_ms)}\t"
-        f"{_text(r.remote_ip)}\t{_text(params)}"
-    ).encode()
+        f"{_text(r.remote_ip)}\t{_text(orjson.dumps(r.params).decode())}"
+    )
+    if "\n" in line or "\r" in line or line.count("\t") != _TABS:
+        return _encode_any(record)
+    return line.encode()
 
 
-_NULL: Final = "\\N"
+def _text(value: str | None) -> str:
+    """Only the backslash is looked for in each column: what else needs escaping is rare and seen on the whole line."""
+    if value is None:
+        return _NULL
+    if "\\" in value:
+        return value.replace("\\", "\\\\")
+    return value
+
+
+def _number(value: int | None) -> int | str:
+    return _NULL if value is None else value
+
+
+def _encode_any(record: Record) -> bytes:
+    return "\t".join(_column(getattr(record, name)) for name in COLUMNS).encode()
+
+
+def _column(value: object) -> str:
+    if value is None:
+        return _NULL
+    if isinstance(value, dict):
+        return escape(orjson.dumps(value).decode())
+    return escape(str(value))

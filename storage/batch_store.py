@@ -1,0 +1,179 @@
+"""Batches of queue entries into Postgres: one transaction each, bisected where Postgres refuses a row."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import date
+from typing import Final, Protocol, cast
+
+from storage.faults import Fault, MalformedError, classify
+from storage.partitions import ensure_months, month_of
+from storage.postgres import Connection, Pool
+from storage.queue import Entry
+from storage.records import COLUMNS, Kind, escape
+from storage.sqlfiles import queries
+
+_TABLE: Final = "incoming_v1"
+_TABLE_COLUMNS: Final = ("kind", "prior", *COLUMNS)
+_PREFIXES: Final = {kind.encode(): kind.encode() + b"\t\t" for kind in Kind}
+_CONVERSION: Final = Kind.CONVERSION.encode()
+_RECEIVED: Final = COLUMNS.index("received_us")
+_CLICKED: Final = COLUMNS.index("clicked_ms")
+_MAX_ERROR: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCounts:
+    """What became of a batch's rows: `read` entries; conversions that were `new` or already `present`; rows `logged` in
+    postback_log, among them present conversions that came from another postback; entries in dead_letters."""
+
+    read: int = 0
+    new: int = 0
+    present: int = 0
+    logged: int = 0
+    dead: int = 0
+
+    def __add__(self, other: BatchCounts) -> BatchCounts:
+        return BatchCounts(
+            self.read + other.read,
+            self.new + other.new,
+            self.present + other.present,
+            self.logged + other.logged,
+            self.dead + other.dead,
+        )
+
+
+class Retry(Protocol):
+    """Runs an operation until it succeeds or fails for its data; see `storage.backoff.retrying`."""
+
+    async def __call__(self, operation: Callable[[], Awaitable[BatchCounts]], /) -> BatchCounts: ...
+
+
+class _CopyConnection(Connection, Protocol):
+    async def copy_to_table(
+        self,
+        table_name: str,
+        *,
+        source: memoryview,
+        columns: Sequence[str],
+        format: str,  # noqa: A002
+    ) -> str: ...
+
+
+class BatchStore:
+    """Stores batches. A transaction that takes longer than `timeout_s` is broken off with its connection, so that a
+    server which hangs holds nobody; it may have committed all the same, and storing again is harmless."""
+
+    def __init__(self, pool: Pool, *, timeout_s: float = 20.0) -> None:
+        self._pool = pool
+        self._timeout_s = timeout_s
+        self._sql = queries("writer")
+
+    async def store(self, entries: Sequence[Entry], retry: Retry, on_dead: Callable[[Entry, str], None]) -> BatchCounts:
+        """Every entry into its table, or into dead_letters, whichever takes it. What `retry` raises passes through."""
+        try:
+            return await retry(lambda: self._commit(entries))
+        except Exception as error:
+            if classify(error) is None or classify(error) is Fault.TRANSIENT:
+                raise
+            if len(entries) == 1:
+                text = _describe(error)
+                counts = await retry(lambda: self._bury(entries[0], text))
+                on_dead(entries[0], text)
+                return counts
+        middle = len(entries) // 2
+        first = await self.store(entries[:middle], retry, on_dead)
+        return first + await self.store(entries[middle:], retry, on_dead)
+
+    async def _commit(self, entries: Sequence[Entry]) -> BatchCounts:
+        try:
+            return await self._transaction(entries)
+        except Exception as error:
+            if classify(error) is not Fault.PARTITION:
+                raise
+        await self._make_partitions(entries)
+        return await self._transaction(entries)
+
+    async def _transaction(self, entries: Sequence[Entry]) -> BatchCounts:
+        lines, conversions, others = _lines(entries)
+        async with self._connection() as connection, connection.transaction(isolation="read_committed"):
+            await connection.execute(self._sql["create_incoming"])
+            copied = await connection.copy_to_table(
+                _TABLE, source=memoryview(lines), columns=_TABLE_COLUMNS, format="text"
+            )
+            if _rows(copied) != len(entries):
+                raise MalformedError("the payload is not one line")
+            new = logged = 0
+            if conversions:
+                new = _rows(await connection.execute(self._sql["insert_conversions"]))
+            if others:
+                logged += _rows(await connection.execute(self._sql["insert_log"]))
+            if new < conversions:
+                logged += _rows(await connection.execute(self._sql["log_repeats"]))
+        return BatchCounts(len(entries), new, conversions - new, logged)
+
+    async def _make_partitions(self, entries: Sequence[Entry]) -> None:
+        conversions = [entry for entry in entries if entry.kind == _CONVERSION]
+        async with self._connection() as connection:
+            await ensure_months(connection, "conversions", _months(conversions, _CLICKED, per_ms=1))
+            await ensure_months(connection, "postback_log", _months(entries, _RECEIVED, per_ms=1_000))
+
+    async def _bury(self, entry: Entry, error: str) -> BatchCounts:
+        kind = entry.kind.decode(errors="backslashreplace").replace("\0", r"\x00")
+        async with self._connection() as connection:
+            await connection.execute(self._sql["insert_dead_letter"], entry.id.decode(), kind, entry.payload, error)
+        return BatchCounts(read=1, dead=1)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[_CopyConnection]:
+        loop = asyncio.get_running_loop()
+        async with self._pool.acquire() as connection:
+            watchdog = loop.call_later(self._timeout_s, connection.terminate)
+            try:
+                yield cast("_CopyConnection", connection)
+            finally:
+                watchdog.cancel()
+
+
+def _lines(entries: Sequence[Entry]) -> tuple[bytes, int, int]:
+    """The batch as COPY text, and how many of its rows are conversions and how many are not."""
+    parts: list[bytes] = []
+    conversions = 0
+    for entry in entries:
+        prefix = _PREFIXES.get(entry.kind)
+        if prefix is None:
+            raise MalformedError("unknown kind")
+        if entry.prior:
+            prefix = entry.kind + b"\t" + escape(entry.prior.decode(errors="backslashreplace")).encode() + b"\t"
+        if entry.kind == _CONVERSION:
+            conversions += 1
+        parts += (prefix, entry.payload, b"\n")
+    return b"".join(parts), conversions, len(entries) - conversions
+
+
+def _rows(status: str) -> int:
+    """The number of rows in a command's status: "INSERT 0 5" is 5."""
+    return int(status.rpartition(" ")[2])
+
+
+def _months(entries: Iterable[Entry], column: int, *, per_ms: int) -> set[date]:
+    """The months of a column of times. A line without such a time is left to be refused by Postgres."""
+    months = set()
+    for entry in entries:
+        columns = entry.payload.split(b"\t", column + 1)
+        try:
+            months.add(month_of(int(columns[column]) // per_ms))
+        except (IndexError, ValueError, OverflowError, OSError):
+            continue
+    return months
+
+
+def _describe(error: Exception) -> str:
+    """The error with what Postgres says about where: column and value."""
+    code = getattr(error, "sqlstate", None)
+    where = getattr(error, "context", None)
+    text = f"{code + ' ' if code else ''}{error}{f' ({where})' if where else ''}"
+    return text.replace("\0", r"\x00")[:_MAX_ERROR]

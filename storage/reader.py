@@ -1,0 +1,117 @@
+"""Reads one partition of the queue into batches: first what this consumer left pending, then what is new, and from time
+to time what other consumers abandoned."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Final
+
+from storage.backoff import StoppedError, pause, retrying
+from storage.batcher import Batcher, BatchLimits
+from storage.faults import is_transient
+from storage.queue import Entry, PartitionQueue
+
+_POLLS_PER_AGE: Final = 4
+"""How often a batch that has begun looks for more. A read that waits would be answered once an entry instead."""
+_START: Final = b"0-0"
+
+
+@dataclass(frozen=True, slots=True)
+class QueueTimes:
+    """A reader's patience. `claim_idle_ms`: an unsettled entry counts as abandoned, longer than a healthy batch takes;
+    `claim_every_ms`: how often to look for such; `consumer_idle_ms`: a consumer is gone for good; `block_ms`: how long
+    one read waits for entries, and so how late a stop may be noticed."""
+
+    claim_idle_ms: int = 30_000
+    claim_every_ms: int = 5_000
+    consumer_idle_ms: int = 3_600_000
+    block_ms: int = 1_000
+
+
+def _now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
+class QueueReader:
+    """Makes batches until `stop`. `on_retry` is told of Redis' errors and of the seconds until the next attempt."""
+
+    def __init__(
+        self,
+        queue: PartitionQueue,
+        limits: BatchLimits,
+        times: QueueTimes,
+        *,
+        stop: asyncio.Event,
+        on_retry: Callable[[Exception, float], None],
+    ) -> None:
+        self._queue = queue
+        self._batcher = Batcher(limits)
+        self._poll_ms = max(1, limits.age_ms // _POLLS_PER_AGE)
+        self._times = times
+        self._stop = stop
+        self._on_retry = on_retry
+        self._unsettled: list[Sequence[Entry]] = []
+        self._own_after: bytes | None = _START  # None: all read
+        self._cursor: bytes | None = None  # None: no search for abandoned entries is under way
+        self._search_at_ms = _now_ms()
+
+    async def next_batch(self) -> list[Entry]:
+        """The next batch; after `stop` what was read already, and then an empty one."""
+        while not self._stop.is_set() and (not len(self._batcher) or self._batcher.wait_ms(_now_ms())):
+            try:
+                entries = await retrying(self._read, stop=self._stop, is_transient=is_transient, on_retry=self._failed)
+            except StoppedError:
+                break
+            self._batcher.add(entries, _now_ms())
+        batch = self._batcher.take()
+        self._unsettled.append(batch)
+        return batch
+
+    def settled(self, batch: Sequence[Entry]) -> None:
+        """The batch is acknowledged."""
+        self._unsettled = [other for other in self._unsettled if other is not batch]
+
+    async def _read(self) -> list[Entry]:
+        room = self._batcher.room
+        if self._own_after is not None:
+            return await self._read_own(self._own_after, room)
+        if self._cursor is None and _now_ms() >= self._search_at_ms:
+            await self._queue.forget_consumers(self._times.consumer_idle_ms)
+            self._cursor = _START
+        if self._cursor is not None:
+            return await self._take_over(self._cursor, room)
+        if not len(self._batcher):
+            return await self._queue.read_new(room, self._times.block_ms)
+        entries = await self._queue.read_new(room, None)
+        if len(entries) < room:  # nothing is waiting
+            await pause(self._stop, min(self._poll_ms, self._batcher.wait_ms(_now_ms())) / 1_000)
+        return entries
+
+    async def _read_own(self, after: bytes, room: int) -> list[Entry]:
+        entries = await self._queue.read_own(after, room)
+        self._own_after = entries[-1].id if entries else None
+        return self._unheld(entries)
+
+    async def _take_over(self, cursor: bytes, room: int) -> list[Entry]:
+        after, entries = await self._queue.take_over(self._times.claim_idle_ms, cursor, room)
+        if after == _START:
+            self._cursor, self._search_at_ms = None, _now_ms() + self._times.claim_every_ms
+        else:
+            self._cursor = after
+        return self._unheld(entries)
+
+    def _unheld(self, entries: list[Entry]) -> list[Entry]:
+        """Without those that are in our hands already: our own count as abandoned too while Postgres is away."""
+        if not entries:
+            return entries
+        held = {entry.id for entry in chain(self._batcher, *self._unsettled)}
+        return [entry for entry in entries if entry.id not in held]
+
+    def _failed(self, error: Exception, delay_s: float) -> None:
+        """A reply may be lost, and with it the entries that it gave us: they are pending now, so look there again."""
+        self._own_after = _START
+        self._on_retry(error, delay_s)
