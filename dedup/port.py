@@ -9,11 +9,13 @@ from typing import Protocol
 
 
 class Verdict(Enum):
-    """What became of an entry. All but UNAVAILABLE are in the queue; with that, nothing is known to be stored."""
+    """What became of an entry. ACCEPTED, DUPLICATE and CONFLICT are in the queue. FULL: the queue has no room, nothing
+    changed. UNAVAILABLE: Redis did not answer, nothing is known to be stored."""
 
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
     CONFLICT = "conflict"
+    FULL = "full"
     UNAVAILABLE = "unavailable"
 
 
@@ -24,7 +26,7 @@ class Entry:
     `field` is the claim field in the click's hash, None where nothing is claimed. `fact` is what is claimed (amount
     and currency as text): a second claim with the same fact is a duplicate, with another a conflict. `expires_ms` is
     when the click's hash may go (epoch ms). `kind` and `payload` go into the stream as they are; for a repeat, the
-    kind is replaced.
+    kind is replaced. `token` (7 bytes) names the caller: who finds its own token in a claim has claimed it before.
     """
 
     click_id: str
@@ -33,6 +35,7 @@ class Entry:
     expires_ms: int
     kind: bytes
     payload: bytes
+    token: bytes
 
 
 @dataclass(frozen=True, slots=True)

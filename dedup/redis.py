@@ -7,7 +7,6 @@ crc32(click_id) % partitions, and the braces put all of a partition into one slo
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from typing import Any, Final
@@ -19,8 +18,7 @@ from redis.exceptions import RedisError
 from dedup.port import CachedClick, Entry, QueueUnavailableError, Verdict
 from dedup.scripts import CLIENT_ERRORS, Client, Command, Script, run_together
 
-_TOKEN_RANDOM: Final = 5
-_TOKEN_LENGTH: Final = _TOKEN_RANDOM + 2
+_TOKEN_BYTES: Final = 7
 _VERDICTS: Final = {ord("a"): Verdict.ACCEPTED, ord("d"): Verdict.DUPLICATE, ord("x"): Verdict.CONFLICT}
 MAX_CALL: Final = 512
 """Entries in one script call: Redis serves nobody else meanwhile (about 10 us an entry)."""
@@ -92,16 +90,15 @@ class RedisDeduplicator:
 
     async def _claim_part(self, partition: int, entries: Sequence[Entry]) -> list[Verdict]:
         queue = b"pb:{%d}:queue" % partition
-        token = os.urandom(_TOKEN_RANDOM)
         keys = [queue]
-        args: list[bytes | int] = [self._max_backlog, _TOKEN_LENGTH]
-        for index, entry in enumerate(entries):
+        args: list[bytes | int] = [self._max_backlog, _TOKEN_BYTES]
+        for entry in entries:
             if entry.field is None:
                 keys.append(queue)
                 args += (entry.kind, entry.payload, b"", b"", 0)
             else:
                 keys.append(b"pb:{%d}:click:%b" % (partition, entry.click_id.encode()))
-                value = token + index.to_bytes(2, "big") + entry.fact
+                value = entry.token + entry.fact
                 args += (entry.kind, entry.payload, entry.field.encode(), value, entry.expires_ms)
         try:
             letters = await self._run_claim(keys, args)
@@ -109,7 +106,7 @@ class RedisDeduplicator:
             log.warning("claim failed, nothing was accepted", partition=partition, error=str(error))
             return [Verdict.UNAVAILABLE] * len(entries)
         if not letters:
-            return [Verdict.UNAVAILABLE] * len(entries)
+            return [Verdict.FULL] * len(entries)
         return [_VERDICTS[letter] for letter in letters]
 
     async def _run_claim(self, keys: list[bytes], args: list[bytes | int]) -> bytes:

@@ -14,8 +14,8 @@ def parse_networks(texts: Sequence[str]) -> tuple[Network, ...]:
 
 
 def client_address(peer: str | None, forwarded_for: str | None, trusted: Sequence[Network]) -> str | None:
-    """The nearest address that is not a trusted proxy's, read from the right of X-Forwarded-For; None where the peer has
-    none (a Unix socket). An entry that is no address ends the walk: what stands left of it cannot be believed."""
+    """The nearest address that is not a trusted proxy's, read from the right of X-Forwarded-For; None where the peer
+    has none (a Unix socket). An entry that is no address ends the walk: what stands left of it cannot be believed."""
     address = _normal(peer)
     if address is None or not trusted or not forwarded_for or not _is_in(address, trusted):
         return address

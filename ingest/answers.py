@@ -20,6 +20,7 @@ STATUSES: Final = {
     Result.DUPLICATE: 200,
     Result.CONFLICT: 200,
     Result.REJECTED: 200,
+    Result.SPOOLED: 202,
     Result.INVALID: 403,
     Result.UNAVAILABLE: 503,
 }
@@ -38,10 +39,8 @@ class Answer:
 
 
 def answer(outcome: Outcome) -> Answer:
-    """The answer in the shape that the advertiser asks for. What was not stored is said in JSON, whoever asks."""
+    """The answer in the shape that the advertiser asks for; in JSON where the advertiser is not known yet."""
     status = STATUSES[outcome.result]
-    if outcome.result is Result.UNAVAILABLE:
-        return Answer(status, _JSON, orjson.dumps(verdict(outcome)))
     match outcome.profile:
         case Profile.JSON:
             return Answer(status, _JSON, orjson.dumps(verdict(outcome)))

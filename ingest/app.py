@@ -24,12 +24,14 @@ from ingest.clicks import Click
 from ingest.config import Config
 from ingest.decide import Rules
 from ingest.http_server import bind, receiver_app, start_server
+from ingest.intake import Intake
 from ingest.metrics import Metrics
-from ingest.observers import RecorderMetrics, WriterMetrics
+from ingest.observers import IntakeMetrics, RecorderMetrics, WriterMetrics
 from ingest.ops import Operations
 from ingest.orders import Orders
 from ingest.receiver import Receiver
 from ingest.recorder import Recorder
+from ingest.spool import Spool
 from ingest.stored_clicks import StoredClicks
 from ingest.writer_duties import WriterDuties
 from storage.postgres import close as close_postgres
@@ -88,17 +90,31 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
         stored = StoredClicks(pool, now_ms)
         clicks = ClickSource(deduplicator, stored.lookup, expires_ms=expiry(lambda: feed.snapshot, rules))
         recorder = Recorder(deduplicator, clicks, lambda: feed.snapshot, rules, RecorderMetrics(metrics))
+        spool = Spool(config.spool_path, max_bytes=config.spool.max_bytes)
+
+        async def redis_answers() -> bool:
+            return await redis_problem(redis) is None
+
+        intake = Intake(recorder, spool, config.spool_path, redis_answers, IntakeMetrics(metrics))
         receiver = Receiver(
-            recorder,
+            intake,
             metrics,
             trusted_proxies=parse_networks(config.server.trusted_proxies),
             body_timeout_s=config.server.body_timeout / 1000,
             max_waiting=MAX_WAITING,
         )
+        drained = asyncio.Event()
+        draining = asyncio.create_task(intake.drain(drained))
+
+        async def stop_draining() -> None:
+            drained.set()
+            await draining
+
+        stack.push_async_callback(stop_draining)
         stack.push_async_callback(receiver.close)
         key = AdminKey(ensure_admin_key(config.admin_key_path))
         click_api = ClickApi(receiver, stored.register, clicks, deduplicator, key, metrics, now_ms)
-        operations = Operations(metrics, lambda: _redis_problem(redis))
+        operations = Operations(metrics, intake.problem)
         app = receiver_app(receiver, click_api, operations, paths=config.server.paths, max_body=config.server.max_body)
         server = await start_server(
             app,
@@ -116,7 +132,8 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
     log.info("stopped")
 
 
-async def _redis_problem(redis: Client) -> str | None:
+async def redis_problem(redis: Client) -> str | None:
+    """Why Redis cannot be used just now; None if it answers."""
     try:
         async with asyncio.timeout(1):
             await redis.ping()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import structlog
 
 from ingest.metrics import Metrics
-from ingest.outcome import Outcome
+from ingest.outcome import AWAY, Outcome
 from storage.batch_store import BatchCounts
 from storage.queue import Entry
 
@@ -25,10 +25,32 @@ class RecorderMetrics:
 
     def recorded(self, outcomes: Sequence[Outcome], seconds: float) -> None:
         """Count a batch."""
-        for (result, reason), count in Counter((outcome.result, outcome.reason) for outcome in outcomes).items():
+        decided = Counter((outcome.result, outcome.reason) for outcome in outcomes if outcome is not AWAY)
+        for (result, reason), count in decided.items():
             self._outcomes.labels(result.value, reason.value if reason else "").inc(count)
         self._seconds.observe(seconds)
         self._batch.observe(len(outcomes))
+
+
+class IntakeMetrics:
+    """See `ingest.intake.IntakeObserver`."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._spooled = metrics.counter("postback_spooled")
+        self._drained = metrics.counter("postback_drained")
+        self._bytes = metrics.gauge("postback_spool_bytes")
+
+    def spooled(self, count: int) -> None:
+        """Postbacks are in the spool."""
+        self._spooled.inc(count)
+
+    def drained(self, outcomes: Sequence[Outcome]) -> None:
+        """Postbacks of the spool have been recorded."""
+        self._drained.inc(len(outcomes))
+
+    def spool_bytes(self, size: int) -> None:
+        """What the spool takes."""
+        self._bytes.set(size)
 
 
 class WriterMetrics:

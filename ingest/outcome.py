@@ -17,6 +17,7 @@ class Result(StrEnum):
     DUPLICATE = "duplicate"
     CONFLICT = "conflict"
     REJECTED = "rejected"
+    SPOOLED = "spooled"
     INVALID = "invalid"
     UNAVAILABLE = "unavailable"
 
@@ -33,3 +34,8 @@ class Outcome:
 
 
 UNAVAILABLE = Outcome(Result.UNAVAILABLE)
+"""Nothing is stored: there is no room."""
+SPOOLED = Outcome(Result.SPOOLED)
+"""In the local spool, on disk."""
+AWAY = Outcome(Result.UNAVAILABLE, detail="an engine is away")
+"""Not decided, for Redis or Postgres did not answer: nothing is stored yet. Never leaves the intake."""

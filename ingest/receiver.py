@@ -17,10 +17,11 @@ from ingest.addresses import Network, client_address
 from ingest.answers import RETRY_AFTER_S, Answer, answer, unreadable, verdict
 from ingest.batching import Coalescer, OverloadedError
 from ingest.decide import Receipt
+from ingest.intake import Intake
 from ingest.metrics import Metrics
 from ingest.outcome import UNAVAILABLE, Outcome, Result
 from ingest.reasons import Reason
-from ingest.recorder import Arrival, Recorder
+from ingest.recorder import Arrival
 from ingest.wire import Fault, UnreadableError, read_body, read_bulk, read_query
 
 MAX_BATCH: Final = 256
@@ -37,23 +38,23 @@ def new_receipt(remote_ip: str | None) -> Receipt:
 
 
 class Receiver:
-    """Reads requests, waits for their outcomes, answers. `recorder` does the rest."""
+    """Reads requests, waits for their outcomes, answers. `intake` does the rest."""
 
     def __init__(
         self,
-        recorder: Recorder,
+        intake: Intake,
         metrics: Metrics,
         *,
         trusted_proxies: Sequence[Network],
         body_timeout_s: float,
         max_waiting: int,
     ) -> None:
-        self._recorder = recorder
+        self._intake = intake
         self._unreadable = metrics.counter("postback_unreadable")
         self._trusted = trusted_proxies
         self._body_timeout_s = body_timeout_s
         self._waiting = Coalescer[Arrival, Outcome](
-            recorder.record, max_batch=MAX_BATCH, max_in_flight=2, max_waiting=max_waiting
+            intake.record, max_batch=MAX_BATCH, max_in_flight=2, max_waiting=max_waiting
         )
         self._bulk_calls = asyncio.Semaphore(_BULK_CALLS)
 
@@ -93,7 +94,7 @@ class Receiver:
         outcomes: list[Outcome] = []
         async with self._bulk_calls:
             for start in range(0, len(arrivals), MAX_BATCH):
-                outcomes += await self._recorder.record(arrivals[start : start + MAX_BATCH])
+                outcomes += await self._intake.record(arrivals[start : start + MAX_BATCH])
         lost = any(outcome.result is Result.UNAVAILABLE for outcome in outcomes)
         body = orjson.dumps([verdict(outcome) for outcome in outcomes])
         return respond(Answer(503 if lost else 200, "application/json", body))

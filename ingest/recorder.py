@@ -14,7 +14,7 @@ from ingest.catalog import Profile, Snapshot
 from ingest.click_source import ClickSource
 from ingest.clicks import Click
 from ingest.decide import Decision, Receipt, Rules, decide
-from ingest.outcome import UNAVAILABLE, Outcome, Result
+from ingest.outcome import AWAY, UNAVAILABLE, Outcome, Result
 from ingest.reasons import Reason
 from ingest.wire import Fault, Pairs, Postback, interpret
 from storage.records import encode
@@ -41,7 +41,7 @@ class RecorderObserver(Protocol):
     """Told of each batch."""
 
     def recorded(self, outcomes: Sequence[Outcome], seconds: float) -> None:
-        """A batch has its outcomes, `seconds` after it began."""
+        """A batch has its outcomes, `seconds` after it began. What is AWAY has none yet."""
 
 
 class Recorder:
@@ -62,7 +62,7 @@ class Recorder:
         self._observer = observer
 
     async def record(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
-        """One outcome for each, in order; UNAVAILABLE where nothing was stored. Never raises for an engine's sake."""
+        """One outcome for each, in order; AWAY where an engine did not answer. Never raises for an engine's sake."""
         started = time.perf_counter()
         snapshot = self._snapshot()
         postbacks = [read_postback(arrival, snapshot) for arrival in arrivals]
@@ -78,7 +78,7 @@ class Recorder:
             places.append(place)
             decisions.append(decide(arrival.receipt, mine, click, snapshot, self._rules))
         verdicts = await self._deduplicator.claim([entry_of(decision) for decision in decisions])
-        outcomes = [UNAVAILABLE] * len(arrivals)
+        outcomes = [AWAY] * len(arrivals)
         for place, decision, verdict in zip(places, decisions, verdicts, strict=True):
             outcomes[place] = outcome_of(decision, verdict)
         self._observer.recorded(outcomes, time.perf_counter() - started)
@@ -137,12 +137,16 @@ def entry_of(decision: Decision) -> Entry:
         expires_ms=decision.expires_ms,
         kind=decision.kind.encode(),
         payload=encode(record),
+        # Its own id's random end: a claim that is repeated, from the spool too, is known as its own.
+        token=record.log_id.bytes[9:],
     )
 
 
 def outcome_of(decision: Decision, verdict: Verdict) -> Outcome:
     """What is answered once the queue has, or has not, taken the decision."""
     if verdict is Verdict.UNAVAILABLE:
+        return AWAY
+    if verdict is Verdict.FULL:
         return UNAVAILABLE
     profile = decision.advertiser.profile if decision.advertiser else Profile.JSON
     refusal = decision.refusal

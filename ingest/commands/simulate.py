@@ -141,19 +141,19 @@ class Simulator:
             return Verdict.ACCEPTED
         held = await self._read(decision.record.click_id or "", claim.field)
         if held is not None:
-            return self._compare("claimed", held[TOKEN_LENGTH:].decode(), decision.fact.decode())
+            return self._compare("yes", held[TOKEN_LENGTH:].decode(), decision.fact.decode())
         stored = await self._stored(claim.conversion_id, click_ms)
         if stored is not None:
-            self._trace("claim", "free in Redis, which has forgotten it: a sender would be told accepted")
-            return self._compare("stored", stored, decision.fact.decode())
-        self._trace("claim", "free: this one would be counted")
+            # The sender would be told `accepted`; the writer finds the row, and logs this one as a repeat.
+            return self._compare("Redis has forgotten it, but the conversion is stored", stored, decision.fact.decode())
+        self._trace("claimed", "no: this one would be counted")
         return Verdict.ACCEPTED
 
     def _compare(self, how: str, before: str, now: str) -> Verdict:
         if before == now:
-            self._trace("repeat", f"{how} already with the same amount ({now or 'none'}): not counted again")
+            self._trace("claimed", f"{how}: with the same amount ({now or 'none'}), not counted again")
             return Verdict.DUPLICATE
-        self._trace("repeat", f"{how} already with {before or 'no amount'}, now {now or 'none'}: not counted again")
+        self._trace("claimed", f"{how}: with {before or 'no amount'}, not with {now or 'none'}, not counted again")
         return Verdict.CONFLICT
 
     async def _read(self, click_id: str, name: str) -> bytes | None:

@@ -94,7 +94,9 @@ def test_a_bad_file_is_refused_by_name(tmp_path: Path, text: str, said: str) -> 
     assert str(path) in str(raised.value)
 
 
-@pytest.mark.parametrize("name", ["POSTBACK_SERVER__PRT", "POSTBACK_NOTHING", "POSTBACK_SERVER", "POSTBACK_DATA_DIR__X"])
+@pytest.mark.parametrize(
+    "name", ["POSTBACK_SERVER__PRT", "POSTBACK_NOTHING", "POSTBACK_SERVER", "POSTBACK_DATA_DIR__X"]
+)
 def test_an_unknown_variable_is_refused_by_name(name: str) -> None:
     with pytest.raises(ConfigError, match=name):
         load_config(None, {name: "1"})

@@ -1,0 +1,137 @@
+"""What the HTTP side hands postbacks to: the recorder, and the spool for what it cannot reach Redis with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Final, Protocol
+
+import structlog
+
+from ingest.outcome import AWAY, SPOOLED, UNAVAILABLE, Outcome
+from ingest.recorder import Arrival, Recorder
+from ingest.spool import Segment, Spool, SpoolFullError, next_segment, used_bytes
+
+DRAIN_BATCH: Final = 256
+LOOK_EVERY_S: Final = 0.5
+
+log = structlog.get_logger()
+
+
+class IntakeObserver(Protocol):
+    """Told what goes through the spool."""
+
+    def spooled(self, count: int) -> None:
+        """Postbacks are in the spool, on disk."""
+
+    def drained(self, outcomes: Sequence[Outcome]) -> None:
+        """Postbacks of the spool have been recorded."""
+
+    def spool_bytes(self, size: int) -> None:
+        """What the spool takes on disk."""
+
+
+class Intake:
+    """Records; what Redis or Postgres being away keeps from being decided is spooled, and recorded when they are back.
+
+    Once a batch has failed for Redis' sake, all go to the spool at once until Redis answers `ping` again: senders do
+    not wait for a server that hangs.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        spool: Spool,
+        folder: Path,
+        ping: Callable[[], Awaitable[bool]],
+        observer: IntakeObserver,
+    ) -> None:
+        self._recorder = recorder
+        self._spool = spool
+        self._folder = folder
+        self._ping = ping
+        self._observer = observer
+        self._is_away = False
+        self._recorded: dict[str, int] = {}
+
+    async def record(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
+        """One outcome for each, in order. What is SPOOLED is on disk, what is UNAVAILABLE is nowhere."""
+        if self._is_away:
+            return await self._put_aside(arrivals, [AWAY] * len(arrivals))
+        outcomes = await self._recorder.record(arrivals)
+        if not any(outcome is AWAY for outcome in outcomes):
+            return outcomes
+        if not await self._ping():
+            self._is_away = True
+            log.warning("Redis is away: postbacks go to the spool")
+        return await self._put_aside(arrivals, outcomes)
+
+    async def problem(self) -> str | None:
+        """What keeps postbacks from being taken; None if nothing does."""
+        if self._is_away and not await asyncio.to_thread(self._spool.has_room):
+            return "Redis is away and the spool is full"
+        return None
+
+    async def _put_aside(self, arrivals: Sequence[Arrival], outcomes: list[Outcome]) -> list[Outcome]:
+        """The outcomes, with those that are AWAY spooled."""
+        mine = [arrival for arrival, outcome in zip(arrivals, outcomes, strict=True) if outcome is AWAY]
+        try:
+            await self._spool.append(mine)
+        except SpoolFullError:
+            stored = UNAVAILABLE
+        else:
+            stored = SPOOLED
+            self._observer.spooled(len(mine))
+        return [stored if outcome is AWAY else outcome for outcome in outcomes]
+
+    async def drain(self, stop: asyncio.Event) -> None:
+        """Until `stop`: notice that Redis is back, and record what the spool holds, oldest segment first."""
+        while not stop.is_set():
+            try:
+                await self._look(stop)
+            except OSError as error:
+                log.error("spool cannot be drained", folder=str(self._folder), error=str(error))
+            try:
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await stop.wait()
+            except TimeoutError:
+                continue
+        await self._spool.seal()
+
+    async def _look(self, stop: asyncio.Event) -> None:
+        """Once: if Redis answers, record what the spool holds."""
+        self._observer.spool_bytes(await asyncio.to_thread(used_bytes, self._folder))
+        if not await self._ping():
+            return
+        if self._is_away:
+            self._is_away = False
+            log.info("Redis is back")
+        await self._spool.seal()
+        while not stop.is_set() and await self._drain_segment(stop):
+            pass
+
+    async def _drain_segment(self, stop: asyncio.Event) -> bool:
+        """Whether the oldest free segment was recorded to its end. If not, the next time goes on from there; another
+        process begins anew, which is harmless: what was recorded is known by its ids."""
+        segment = await asyncio.to_thread(next_segment, self._folder)
+        if segment is None:
+            return False
+        arrivals, damage = await asyncio.to_thread(segment.read)
+        name = segment.path.name
+        for start in range(self._recorded.get(name, 0), len(arrivals), DRAIN_BATCH):
+            outcomes = await self._recorder.record(arrivals[start : start + DRAIN_BATCH])
+            if stop.is_set() or any(outcome is AWAY or outcome is UNAVAILABLE for outcome in outcomes):
+                segment.release()
+                return False
+            self._recorded[name] = start + len(outcomes)
+            self._observer.drained(outcomes)
+        self._recorded.pop(name, None)
+        return await self._finish(segment, len(arrivals), is_damaged=damage is not None and not damage.is_tail)
+
+    async def _finish(self, segment: Segment, count: int, *, is_damaged: bool) -> bool:
+        if is_damaged:
+            log.error("spool segment is damaged: what follows is kept aside for a person", segment=segment.path.name)
+        await asyncio.to_thread(segment.remove, keep_damaged=is_damaged)
+        log.info("spool segment recorded", segment=segment.path.name, postbacks=count)
+        return True
