@@ -12,14 +12,15 @@ from dedup.scripts import Client
 CLUSTER_SCHEME = "redis+cluster://"
 
 
-def connect(url: str, *, timeout_s: float = 2.0, connections: int = 16) -> Client:
+def connect(url: str, *, timeout_s: float = 1.0, connections: int = 16, retries: int = 1) -> Client:
     """A client for `url` (redis://, rediss://, unix:// or redis+cluster://). Does no I/O yet.
 
-    A command is tried again twice within about 100 ms: claims are idempotent by their token, the rest by nature. So a
-    server that hangs costs three times `timeout_s`; redis-py's health checks would multiply that without end, and the
-    command itself finds a dead connection.
+    A command whose reply is lost is sent again `retries` times within about 100 ms: claims are idempotent by their
+    token, the rest of a receiver's by nature. A queue's reader takes 0: entries of a reply that was lost must be asked
+    for anew. A server that hangs costs (1 + retries) times `timeout_s`; redis-py's health checks would multiply that
+    without end, and the command itself finds a dead connection.
     """
-    retry = Retry(ExponentialWithJitterBackoff(cap=0.1, base=0.02), retries=2)
+    retry = Retry(ExponentialWithJitterBackoff(cap=0.1, base=0.02), retries=retries)
     if url.startswith(CLUSTER_SCHEME):
         return RedisCluster.from_url(
             url.replace(CLUSTER_SCHEME, "redis://", 1),

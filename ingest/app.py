@@ -147,7 +147,7 @@ async def run_writer(orders: Orders, stop: asyncio.Event, ready: Callable[[], No
     config = orders.config
     async with AsyncExitStack() as stack:
         metrics = Metrics()
-        redis = connect_redis(orders.redis_url, connections=config.redis.partitions * 2 + 4)
+        redis = connect_redis(orders.redis_url, timeout_s=5.0, connections=config.redis.partitions * 2 + 4, retries=0)
         stack.push_async_callback(redis.aclose)
         pool = await open_pool(orders.postgres_dsn, config.postgres.pool)
         stack.push_async_callback(close_postgres, pool)
