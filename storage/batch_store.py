@@ -129,11 +129,16 @@ class BatchStore:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[_CopyConnection]:
+        """A connection that is not used again after any error but one of the data's."""
         loop = asyncio.get_running_loop()
         async with self._pool.acquire() as connection:
             watchdog = loop.call_later(self._timeout_s, connection.terminate)
             try:
                 yield cast("_CopyConnection", connection)
+            except Exception as error:
+                if classify(error) not in {Fault.DATA, Fault.PARTITION}:
+                    connection.terminate()
+                raise
             finally:
                 watchdog.cancel()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
+from asyncpg import InternalClientError  # type: ignore[import-untyped]  # it ships no types
 from redis.exceptions import RedisError
 
 from storage.postgres import AWAY, PostgresError
@@ -12,6 +13,8 @@ _DATA_CLASSES = frozenset({"22", "23", "54"})
 """SQLSTATE classes that a row brings upon itself: data exception, integrity constraint, program limit (a key too long
 for its index, JSON too deep). https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 _CHECK_VIOLATION = "23514"
+_AWAY = (RedisError, InternalClientError, *AWAY)
+"""InternalClientError is how the driver takes a command just after the server has ended the session."""
 
 
 class Fault(Enum):
@@ -38,7 +41,7 @@ def classify(error: Exception) -> Fault | None:
         if code == _CHECK_VIOLATION and getattr(error, "constraint_name", None) is None:
             return Fault.PARTITION  # a CHECK that is broken has a name
         return Fault.DATA if code[:2] in _DATA_CLASSES else Fault.TRANSIENT
-    return Fault.TRANSIENT if isinstance(error, (RedisError, *AWAY)) else None
+    return Fault.TRANSIENT if isinstance(error, _AWAY) else None
 
 
 def is_transient(error: Exception) -> bool:

@@ -77,7 +77,7 @@ class Writer:
 
 
 class _Drain:
-    """One partition's work, one batch at each step: while one is acknowledged the next is stored and a third is read."""
+    """One partition's work: while one batch is acknowledged the next is stored and a third is read."""
 
     def __init__(self, queue: PartitionQueue, store: BatchStore, observer: WriterObserver, stop: asyncio.Event) -> None:
         self._queue = queue

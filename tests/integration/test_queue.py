@@ -1,0 +1,131 @@
+"""One partition's stream and consumer group, on the embedded Valkey and on the machine's own Redis."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from storage.queue import GROUP, Entry, PartitionQueue, queue_key
+
+KEY = queue_key(0)
+
+
+@pytest.fixture(params=["redis_url", "debian_redis_url"])
+async def client(request: pytest.FixtureRequest) -> AsyncIterator[Redis]:
+    async with Redis.from_url(request.getfixturevalue(request.param)) as client:
+        yield client
+
+
+async def add(client: Redis, number: int) -> bytes:
+    entry_id = await client.xadd(KEY, {"c1": b"%d" % number})
+    assert isinstance(entry_id, bytes)
+    return entry_id
+
+
+def payloads(entries: list[Entry]) -> list[int]:
+    return [int(entry.payload) for entry in entries]
+
+
+async def test_what_is_read_stays_pending_until_it_is_settled(client: Redis) -> None:
+    queue = PartitionQueue(client, 0, "w1")
+    assert await queue.read_new(10, None) == [], "neither the stream nor the group is there yet"
+    first, second = await add(client, 1), await add(client, 2)
+    await add(client, 3)
+
+    entries = await queue.read_new(2, None)
+    assert entries == [Entry(first, b"c1", b"1"), Entry(second, b"c1", b"2")]
+    assert payloads(await queue.read_new(10, None)) == [3]
+    assert await queue.read_new(10, 1) == []
+    assert payloads(await queue.read_own(b"0", 10)) == [1, 2, 3]
+    assert payloads(await queue.read_own(first, 1)) == [2]
+
+    await queue.settle(entries)
+    assert payloads(await queue.read_own(b"0", 10)) == [3]
+    assert await client.xlen(KEY) == 1
+    await queue.settle(entries)
+
+
+async def test_an_entry_from_before_the_group_is_read(client: Redis) -> None:
+    await add(client, 1)
+    queue = PartitionQueue(client, 0, "w1")
+    assert await queue.read_new(10, None) == []
+    assert payloads(await queue.read_new(10, None)) == [1]
+
+
+async def test_what_an_earlier_claim_held_comes_with_a_repeat(client: Redis) -> None:
+    queue = PartitionQueue(client, 0, "w1")
+    await queue.create_group()
+    await client.xadd(KEY, {"x1": "line", "p": "49.99USD"})
+    await client.xadd(KEY, {"p": "", "d1": "line"})
+    entries = await queue.read_new(10, None)
+    assert [(one.kind, one.payload, one.prior) for one in entries] == [
+        (b"x1", b"line", b"49.99USD"),
+        (b"d1", b"line", b""),
+    ]
+
+
+async def test_a_dead_consumers_entries_are_taken_over(client: Redis) -> None:
+    dead, alive = PartitionQueue(client, 0, "w1"), PartitionQueue(client, 0, "w2")
+    await dead.create_group()
+    ids = [await add(client, number) for number in range(5)]
+    assert len(await dead.read_new(10, None)) == 5
+    await client.xdel(KEY, ids[1])
+
+    assert (await alive.take_over(60_000, b"0-0", 10))[1] == []
+    cursor, taken = await alive.take_over(0, b"0-0", 2)
+    while cursor != b"0-0":
+        cursor, more = await alive.take_over(0, cursor, 2)
+        taken += more
+    assert payloads(taken) == [0, 2, 3, 4], "without the deleted one"
+    assert payloads(await alive.read_own(b"0", 10)) == [0, 2, 3, 4]
+
+
+async def test_an_own_entry_that_was_deleted_is_known_as_gone(client: Redis) -> None:
+    queue = PartitionQueue(client, 0, "w1")
+    await queue.create_group()
+    await client.xdel(KEY, await add(client, 1))
+    entry_id = await add(client, 2)
+    await queue.read_new(10, None)
+    await client.xdel(KEY, entry_id)
+    (gone,) = await queue.read_own(b"0", 10)
+    assert gone.is_gone
+    await queue.settle([gone])
+    assert await queue.read_own(b"0", 10) == []
+
+
+async def test_a_flushed_group_is_made_again(client: Redis) -> None:
+    queue = PartitionQueue(client, 0, "w1")
+    await queue.create_group()
+    await queue.create_group()
+    await client.flushall()
+    await add(client, 7)
+    assert (await queue.take_over(0, b"0-0", 10)) == (b"0-0", [])
+    assert payloads(await queue.read_new(10, None)) == [7]
+    await client.flushall()
+    assert await queue.forget_consumers(0) == 0
+    assert await queue.read_own(b"0", 10) == []
+
+
+async def test_another_refusal_is_raised(client: Redis) -> None:
+    await client.set(KEY, "not a stream")
+    queue = PartitionQueue(client, 0, "w1")
+    for attempt in (queue.read_new(1, None), queue.create_group()):
+        with pytest.raises(ResponseError, match="WRONGTYPE"):
+            await attempt
+
+
+async def test_only_idle_consumers_with_nothing_pending_are_forgotten(client: Redis) -> None:
+    queues = {name: PartitionQueue(client, 0, name) for name in ("me", "done", "holding")}
+    await queues["me"].create_group()
+    await add(client, 1)
+    assert len(await queues["holding"].read_new(10, None)) == 1
+    assert await queues["done"].read_new(10, None) == []
+    await client.xgroup_createconsumer(KEY, GROUP, "done")
+    await client.xgroup_createconsumer(KEY, GROUP, "me")
+
+    assert await queues["me"].forget_consumers(3_600_000) == 0
+    assert await queues["me"].forget_consumers(0) == 1
+    assert {one["name"] for one in await client.xinfo_consumers(KEY, GROUP)} == {b"me", b"holding"}
