@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol
+
+TOKEN_BYTES: Final = 7
+"""Length of a caller's token. Each claim holds one: 40 bytes a claim is all there is."""
 
 
 class Verdict(Enum):
@@ -26,7 +29,7 @@ class Entry:
     `field` is the claim field in the click's hash, None where nothing is claimed. `fact` is what is claimed (amount
     and currency as text): a second claim with the same fact is a duplicate, with another a conflict. `expires_ms` is
     when the click's hash may go (epoch ms). `kind` and `payload` go into the stream as they are; for a repeat, the
-    kind is replaced. `token` (7 bytes) names the caller: who finds its own token in a claim has claimed it before.
+    kind is replaced. `token` (TOKEN_BYTES long) names the caller: who finds its own in a claim has claimed it before.
     """
 
     click_id: str

@@ -15,10 +15,9 @@ from zlib import crc32
 import structlog
 from redis.exceptions import RedisError
 
-from dedup.port import CachedClick, Entry, QueueUnavailableError, Verdict
+from dedup.port import TOKEN_BYTES, CachedClick, Entry, QueueUnavailableError, Verdict
 from dedup.scripts import CLIENT_ERRORS, Client, Command, Script, run_together
 
-_TOKEN_BYTES: Final = 7
 _VERDICTS: Final = {ord("a"): Verdict.ACCEPTED, ord("d"): Verdict.DUPLICATE, ord("x"): Verdict.CONFLICT}
 MAX_CALL: Final = 512
 """Entries in one script call: Redis serves nobody else meanwhile (about 10 us an entry)."""
@@ -91,7 +90,7 @@ class RedisDeduplicator:
     async def _claim_part(self, partition: int, entries: Sequence[Entry]) -> list[Verdict]:
         queue = b"pb:{%d}:queue" % partition
         keys = [queue]
-        args: list[bytes | int] = [self._max_backlog, _TOKEN_BYTES]
+        args: list[bytes | int] = [self._max_backlog, TOKEN_BYTES]
         for entry in entries:
             if entry.field is None:
                 keys.append(queue)

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from msgspec.structs import replace
 
-from dedup.port import Deduplicator, Entry, QueueUnavailableError, Verdict
+from dedup.port import TOKEN_BYTES, Deduplicator, Entry, QueueUnavailableError, Verdict
 from ingest.catalog import Profile, Snapshot
 from ingest.click_source import ClickSource
 from ingest.clicks import Click
@@ -138,7 +138,7 @@ def entry_of(decision: Decision) -> Entry:
         kind=decision.kind.encode(),
         payload=encode(record),
         # Its own id's random end: a claim that is repeated, from the spool too, is known as its own.
-        token=record.log_id.bytes[9:],
+        token=record.log_id.bytes[-TOKEN_BYTES:],
     )
 
 

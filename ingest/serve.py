@@ -46,9 +46,16 @@ def state_path(config: Config) -> Path:
 
 
 async def serve(
-    config: Config, role: ServeRole, *, on_ready: Callable[[EngineUrls, str], Awaitable[None]] | None = None
+    config: Config,
+    role: ServeRole,
+    *,
+    before_workers: Callable[[EngineUrls], Awaitable[None]],
+    on_ready: Callable[[str], None],
 ) -> None:
-    """Run until SIGTERM or SIGINT, then drain. Raises ServeError or EngineError where it cannot start."""
+    """Run until SIGTERM or SIGINT, then drain. Raises ServeError or EngineError where it cannot start.
+
+    `before_workers` is awaited once the engines run and have their schema; `on_ready` is told the URL.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -69,6 +76,7 @@ async def serve(
         urls = await _engines(config, stack)
         await _check(config, role, urls)
         ensure_admin_key(config.admin_key_path)
+        await before_workers(urls)
         environment = _environment(config)
         specs = [
             WorkerSpec(kind, index, encode_orders(Orders(kind, index, config, urls.redis_url, urls.postgres_dsn, port)))
@@ -89,8 +97,7 @@ async def serve(
             await _serve_operations(config, port, stack)
         url = f"http://{_connectable(config.server.host)}:{port}"
         _write_state(config, role, url, stack)
-        if on_ready is not None:
-            await on_ready(urls, url)
+        on_ready(url)
         log.info("serving", url=url, role=role, receivers=config.server.receivers)
         await stopped
         log.info("stopping")

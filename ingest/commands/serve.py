@@ -26,13 +26,19 @@ def run_server(config: Config, config_file: Path | None, role: ServeRole, *, sam
     """Serve until SIGTERM or SIGINT; `config_file` as it was given."""
     configure_logging(config.log, role="supervisor")
 
-    async def welcome(urls: EngineUrls, url: str) -> None:
-        loaded = await load_sample(urls.postgres_dsn)
-        text = welcome_text(config, _program(), config_file, url, _SAMPLE[loaded.catalog])
-        console().print(text, soft_wrap=True)
-        sys.stdout.flush()
+    said = ""
 
-    uvloop.run(serve(config, role, on_ready=welcome if sample else None))
+    async def load(urls: EngineUrls) -> None:
+        nonlocal said
+        if sample:
+            said = _SAMPLE[(await load_sample(urls.postgres_dsn)).catalog]
+
+    def welcome(url: str) -> None:
+        if sample:
+            console().print(welcome_text(config, _program(), config_file, url, said), soft_wrap=True)
+            sys.stdout.flush()
+
+    uvloop.run(serve(config, role, before_workers=load, on_ready=welcome))
 
 
 def welcome_text(config: Config, program: str, config_file: Path | None, url: str, sample: str) -> str:

@@ -9,8 +9,7 @@ from typing import Final
 from uuid import UUID
 from zlib import crc32
 
-from dedup.port import Verdict
-from dedup.redis import _TOKEN_LENGTH as TOKEN_LENGTH
+from dedup.port import TOKEN_BYTES, Verdict
 from dedup.scripts import Client
 from ingest import money
 from ingest.answers import Answer, answer
@@ -141,7 +140,7 @@ class Simulator:
             return Verdict.ACCEPTED
         held = await self._read(decision.record.click_id or "", claim.field)
         if held is not None:
-            return self._compare("yes", held[TOKEN_LENGTH:].decode(), decision.fact.decode())
+            return self._compare("yes", held[TOKEN_BYTES:].decode(), decision.fact.decode())
         stored = await self._stored(claim.conversion_id, click_ms)
         if stored is not None:
             # The sender would be told `accepted`; the writer finds the row, and logs this one as a repeat.
