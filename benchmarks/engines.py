@@ -1,0 +1,181 @@
+"""The engines of a benchmark: the product's own embedded ones on a disk, what is in them, and that they are durable."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.measure import Cores, move_tree, tree_cpu_s
+from dedup.client import connect as connect_redis
+from dedup.port import CachedClick
+from dedup.redis import RedisDeduplicator
+from dedup.scripts import Client
+from ingest.catalog_file import parse_catalog
+from ingest.catalog_import import import_catalog
+from ingest.clicks import pack_click
+from ingest.config import Config
+from ingest.engines import Engines, EngineUrls
+from ingest.engines.folders import EngineFolders
+from ingest.sample import CATALOG
+from storage.clicks import register_clicks
+from storage.migrate import migrate
+from storage.partitions import ensure_ahead
+from storage.postgres import Pool, close, connect, open_pool
+from storage.records import Kind
+from storage.rows import NewClick
+from tests.eventually import eventually
+
+QUEUE: Final = "pb:{0}:queue"
+STAGED: Final = "pb:{0}:staged"
+WINDOW_MS: Final = 90 * 86_400_000
+_CHUNK: Final = 5_000
+_TABLES: Final = ("conversions", "postback_log", "dead_letters")
+_DURABLE: Final = {"appendonly": "yes", "appendfsync": "always"}
+_DURABLE_POSTGRES: Final = ("fsync", "synchronous_commit", "full_page_writes")
+
+_COUNT_KINDS: Final = """
+local found, counts, last = redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', 5000), {}, ''
+for _, entry in ipairs(found) do
+    last = entry[1]
+    counts[entry[2][1]] = (counts[entry[2][1]] or 0) + 1
+end
+local flat = {last}
+for kind, count in pairs(counts) do flat[#flat + 1] = kind; flat[#flat + 1] = count end
+return flat
+"""
+
+
+class NotDurableError(Exception):
+    """An engine would answer before it has stored; such figures are not published."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the tables hold."""
+
+    conversions: int
+    logged: int
+    dead: int
+
+
+class Platform:
+    """Both engines, and ways to fill, empty and count them."""
+
+    def __init__(self, urls: EngineUrls, pids: dict[str, int], redis: Client, pool: Pool) -> None:
+        self.urls = urls
+        self.pool = pool
+        self.redis: Any = redis
+        self._pids = pids
+        self._deduplicator = RedisDeduplicator(redis, partitions=1, max_backlog=5_000_000)
+
+    def move(self, cores: Cores) -> None:
+        """Run the engines on these cores."""
+        for pid in self._pids.values():
+            move_tree(pid, cores)
+
+    def cpu_s(self) -> dict[str, float]:
+        """Processor time that each engine has taken so far."""
+        return {name: tree_cpu_s(pid) for name, pid in self._pids.items()}
+
+    async def settings(self) -> dict[str, str]:
+        """What makes them durable, as they say themselves. Raises NotDurableError."""
+        said: dict[str, str] = {}
+        for name, wanted in _DURABLE.items():
+            said[name] = (await self.redis.config_get(name))[name]
+            if said[name] != wanted:
+                raise NotDurableError(f"redis runs with {name} {said[name]}: set it to {wanted}")
+        for name in _DURABLE_POSTGRES:
+            said[name] = await self.pool.fetchval(f"SHOW {name}")
+            if said[name] != "on":
+                raise NotDurableError(f"postgres runs with {name} = {said[name]}: set it to on")
+        return said
+
+    async def register(self, clicks: Sequence[NewClick]) -> None:
+        """Into Postgres, as POST /clicks does."""
+        for some in _chunks(clicks):
+            await register_clicks(self.pool, some)
+
+    async def reset(self, clicks: Sequence[NewClick] = ()) -> None:
+        """No postback was ever received; these clicks are in the cache, as POST /clicks puts them there. No rewrite of
+        the append-only file is under way."""
+        await self.redis.flushall()
+        await self.pool.execute(f"TRUNCATE {', '.join(_TABLES)}")
+        for some in _chunks(clicks):
+            await self._deduplicator.cache([_cached(click) for click in some])
+        await self.redis.bgrewriteaof()
+        await eventually(lambda: self.redis.info("persistence"), lambda said: not said["aof_rewrite_in_progress"])
+        await self.pool.execute("CHECKPOINT")
+
+    async def backlog(self) -> int:
+        """Entries in the queue."""
+        length: int = await self.redis.xlen(QUEUE)
+        return length
+
+    async def kinds(self) -> dict[str, int]:
+        """Entries in the queue by kind."""
+        counts = dict.fromkeys((kind.value for kind in Kind), 0)
+        after = "-"
+        while True:
+            last, *flat = await self.redis.eval(_COUNT_KINDS, 1, QUEUE, after)
+            if not last:
+                return counts
+            for kind, count in zip(flat[::2], flat[1::2], strict=True):
+                counts[kind.decode()] += count
+            after = "(" + last.decode()
+
+    async def stage_queue(self) -> None:
+        """Put the queue aside, with the group that writers share."""
+        await self.redis.rename(QUEUE, STAGED)
+        await self.redis.xgroup_create(STAGED, "writers", id="0")
+
+    async def unstage_queue(self) -> None:
+        """Everything that was put aside is in the queue, at once."""
+        await self.redis.rename(STAGED, QUEUE)
+
+    async def until_written(self, within_s: float) -> None:
+        """Return when the queue is empty: each entry is in a table and acknowledged. Raises AssertionError."""
+        await eventually(self.backlog, lambda entries: entries == 0, within_s=within_s)
+
+    async def stored(self) -> Stored:
+        """Rows in the tables."""
+        return Stored(*[await self.pool.fetchval(f"SELECT count(*) FROM {table}") for table in _TABLES])
+
+
+@asynccontextmanager
+async def platform(folder: Path) -> AsyncIterator[Platform]:
+    """Engines under `folder`, with the schema and the sample catalog; they are gone at the end."""
+    config = Config(data_dir=str(folder))
+    engines = await Engines.start(config)
+    try:
+        state = EngineFolders(config.data_path).read_state()
+        assert state is not None, "the engines that we started are announced"
+        connection = await connect(engines.urls.postgres_dsn)
+        try:
+            await migrate(connection)
+            await import_catalog(connection, parse_catalog(CATALOG.read_text(encoding="utf-8")))
+            await ensure_ahead(connection, datetime.now(UTC), WINDOW_MS)
+        finally:
+            await close(connection)
+        pool = await open_pool(engines.urls.postgres_dsn, 2)
+        redis = connect_redis(engines.urls.redis_url, timeout_s=30.0, connections=4)
+        try:
+            yield Platform(engines.urls, state.pids, redis, pool)
+        finally:
+            await redis.aclose()
+            await close(pool)
+    finally:
+        await engines.stop()
+
+
+def _chunks(clicks: Sequence[NewClick]) -> Iterator[Sequence[NewClick]]:
+    for start in range(0, len(clicks), _CHUNK):
+        yield clicks[start : start + _CHUNK]
+
+
+def _cached(click: NewClick) -> CachedClick:
+    packed = pack_click(click.campaign_id, click.publisher_id, click.clicked_ms, click.country)
+    return CachedClick(click.click_id, packed, click.clicked_ms + WINDOW_MS)
