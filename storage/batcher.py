@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
-
-from storage.queue import Entry
+from typing import Final, Generic, Protocol, TypeVar
 
 MAX_READ: Final = 1_000
 """Entries in one read: bounds what comes in beyond `bytes`, and how long Redis serves nobody else."""
@@ -22,19 +20,30 @@ class BatchLimits:
     age_ms: int
 
 
-class Batcher:
+class Sized(Protocol):
+    """What counts towards a batch's bytes."""
+
+    @property
+    def payload(self) -> bytes:
+        """As it will be sent on."""
+
+
+E = TypeVar("E", bound=Sized)
+
+
+class Batcher(Generic[E]):
     """Collects entries into batches. Times are ms of any one clock that does not go back."""
 
     def __init__(self, limits: BatchLimits) -> None:
         self._limits = limits
-        self._entries: deque[Entry] = deque()
+        self._entries: deque[E] = deque()
         self._bytes = 0
         self._first_ms = 0
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[E]:
         return iter(self._entries)
 
     @property
@@ -44,7 +53,7 @@ class Batcher:
             return 0
         return max(0, min(self._limits.rows - len(self._entries), MAX_READ))
 
-    def add(self, entries: Iterable[Entry], now_ms: int) -> None:
+    def add(self, entries: Iterable[E], now_ms: int) -> None:
         """Entries that came at `now_ms`."""
         if not self._entries:
             self._first_ms = now_ms
@@ -58,10 +67,10 @@ class Batcher:
             return 0
         return max(0, self._first_ms + self._limits.age_ms - now_ms)
 
-    def take(self) -> list[Entry]:
+    def take(self) -> list[E]:
         """The next batch, within rows and bytes but for a first entry that is oversize by itself. What is left over
         keeps the age, and so is due no later than it should be."""
-        batch: list[Entry] = []
+        batch: list[E] = []
         size = 0
         while self._entries and len(batch) < self._limits.rows:
             size += len(self._entries[0].payload)

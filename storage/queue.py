@@ -54,6 +54,7 @@ class PartitionQueue:
         self._key = queue_key(partition)
         self._consumer = consumer
         self._forget = (_SCRIPTS / "forget_consumers.lua").read_text(encoding="utf-8")
+        self._settle = (_SCRIPTS / "settle.lua").read_text(encoding="utf-8")
 
     async def read_new(self, count: int, block_ms: int | None) -> list[Entry]:
         """Up to `count` entries that nobody was given; waits up to `block_ms` (None: not at all) for the first."""
@@ -86,11 +87,8 @@ class PartitionQueue:
 
     async def settle(self, entries: Sequence[Entry]) -> None:
         """Acknowledge and delete, both or neither."""
-        ids = [entry.id for entry in entries]
-        pipeline = self._client.pipeline(transaction=True)
-        pipeline.xack(self._key, GROUP, *ids)
-        pipeline.xdel(self._key, *ids)
-        await pipeline.execute()
+        ids = b" ".join([entry.id for entry in entries])
+        await self._client.eval(self._settle, 1, self._key, GROUP, ids)
 
     async def forget_consumers(self, idle_ms: int) -> int:
         """Remove the other consumers that have nothing pending and have not asked for `idle_ms`; how many."""

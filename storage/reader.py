@@ -49,7 +49,7 @@ class QueueReader:
         on_retry: Callable[[Exception, float], None],
     ) -> None:
         self._queue = queue
-        self._batcher = Batcher(limits)
+        self._batcher: Batcher[Entry] = Batcher(limits)
         self._poll_ms = max(1, limits.age_ms // _POLLS_PER_AGE)
         self._times = times
         self._stop = stop

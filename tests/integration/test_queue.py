@@ -48,6 +48,18 @@ async def test_what_is_read_stays_pending_until_it_is_settled(client: Redis) -> 
     await queue.settle(entries)
 
 
+async def test_a_large_batch_is_settled_whole(client: Redis) -> None:
+    queue = PartitionQueue(client, 0, "w1")
+    await queue.create_group()
+    for number in range(2_501):
+        await add(client, number)
+    entries = await queue.read_new(2_500, None)
+    await queue.settle(entries)
+    assert await client.xlen(KEY) == 1
+    assert (await client.xpending(KEY, GROUP))["pending"] == 0
+    assert payloads(await queue.read_new(10, None)) == [2_500]
+
+
 async def test_an_entry_from_before_the_group_is_read(client: Redis) -> None:
     await add(client, 1)
     queue = PartitionQueue(client, 0, "w1")

@@ -20,7 +20,7 @@ def ids(batch: list[Entry]) -> list[int]:
 
 
 def test_a_batch_is_due_at_an_age_after_its_first_entry() -> None:
-    batcher = Batcher(SMALL)
+    batcher: Batcher[Entry] = Batcher(SMALL)
     batcher.add([entry(1)], now_ms=1_000)
     batcher.add([entry(2)], now_ms=1_040)
     assert batcher.wait_ms(1_040) == 10
@@ -32,7 +32,7 @@ def test_a_batch_is_due_at_an_age_after_its_first_entry() -> None:
 
 
 def test_a_batch_is_due_at_its_rows() -> None:
-    batcher = Batcher(SMALL)
+    batcher: Batcher[Entry] = Batcher(SMALL)
     batcher.add([entry(1), entry(2)], now_ms=0)
     assert batcher.room == 1
     batcher.add([entry(3)], now_ms=0)
@@ -42,7 +42,7 @@ def test_a_batch_is_due_at_its_rows() -> None:
 
 
 def test_a_batch_is_due_at_its_bytes() -> None:
-    batcher = Batcher(SMALL)
+    batcher: Batcher[Entry] = Batcher(SMALL)
     batcher.add([entry(1, 60), entry(2, 60)], now_ms=0)
     assert (batcher.room, batcher.wait_ms(0)) == (0, 0)
     assert ids(batcher.take()) == [1]
@@ -51,7 +51,7 @@ def test_a_batch_is_due_at_its_bytes() -> None:
 
 
 def test_an_oversize_first_entry_still_fits() -> None:
-    batcher = Batcher(SMALL)
+    batcher: Batcher[Entry] = Batcher(SMALL)
     batcher.add([entry(1, 1_000), entry(2)], now_ms=0)
     assert ids(batcher.take()) == [1]
     assert ids(batcher.take()) == [2]
@@ -59,7 +59,8 @@ def test_an_oversize_first_entry_still_fits() -> None:
 
 
 def test_one_read_is_bounded() -> None:
-    assert Batcher(BatchLimits(rows=50_000, bytes=1 << 30, age_ms=1)).room == MAX_READ
+    batcher: Batcher[Entry] = Batcher(BatchLimits(rows=50_000, bytes=1 << 30, age_ms=1))
+    assert batcher.room == MAX_READ
 
 
 @given(
@@ -68,7 +69,7 @@ def test_one_read_is_bounded() -> None:
     st.integers(1, 200),
 )
 def test_nothing_is_lost_or_reordered_and_limits_hold(chunks: list[list[int]], rows: int, size: int) -> None:
-    batcher = Batcher(BatchLimits(rows=rows, bytes=size, age_ms=10))
+    batcher: Batcher[Entry] = Batcher(BatchLimits(rows=rows, bytes=size, age_ms=10))
     given_ids, taken = [], []
     number = 0
     for chunk in chunks:
