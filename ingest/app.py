@@ -40,6 +40,8 @@ from storage.writer import Writer
 
 MAX_WAITING = 10_000
 """Postbacks that may wait for their turn in one receiver; more are refused."""
+MAX_BODY_BYTES = 256 << 20
+"""Bodies that one receiver holds at once; more are refused."""
 FINISH_S = 30.0
 """How long requests under way may take once a drain began."""
 
@@ -101,7 +103,9 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
             metrics,
             trusted_proxies=parse_networks(config.server.trusted_proxies),
             body_timeout_s=config.server.body_timeout / 1000,
+            max_body=config.server.max_body,
             max_waiting=MAX_WAITING,
+            max_body_bytes=MAX_BODY_BYTES,
         )
         drained = asyncio.Event()
         draining = asyncio.create_task(intake.drain(drained))

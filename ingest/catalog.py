@@ -108,13 +108,15 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Advertiser:
-    """Who sends. `token_digests` as `token_digest` makes them; `aliases` maps own names to standard names."""
+    """Who sends. `token_digests` as `token_digest` makes them; `aliases` maps own names to standard names.
+    `rate_limit`: the most postbacks a second that one receiver takes of it; None: no limit."""
 
     id: int
     name: str
     token_digests: tuple[str, ...] = ()
     profile: Profile = Profile.JSON
     aliases: Mapping[str, str] = field(default_factory=dict)
+    rate_limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
 import structlog
 
+from ingest.catalog import Advertiser
+from ingest.limits import RateLimiter
 from ingest.outcome import AWAY, SPOOLED, UNAVAILABLE, Outcome
 from ingest.recorder import Arrival, Recorder
 from ingest.spool import Segment, Spool, SpoolFullError, next_segment, used_bytes
@@ -53,13 +56,14 @@ class Intake:
         self._ping = ping
         self._observer = observer
         self._is_away = False
+        self._limiter = RateLimiter()
         self._recorded: dict[str, int] = {}
 
     async def record(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
         """One outcome for each, in order. What is SPOOLED is on disk, what is UNAVAILABLE is nowhere."""
         if self._is_away:
             return await self._put_aside(arrivals, [AWAY] * len(arrivals))
-        outcomes = await self._recorder.record(arrivals)
+        outcomes = await self._recorder.record(arrivals, self._admit)
         if not any(outcome is AWAY for outcome in outcomes):
             return outcomes
         if not await self._ping():
@@ -72,6 +76,11 @@ class Intake:
         if self._is_away and not await asyncio.to_thread(self._spool.has_room):
             return "Redis is away and the spool is full"
         return None
+
+    def _admit(self, advertiser: Advertiser) -> bool:
+        """One sender's flood must not starve the others. What is drained was taken already, and passes."""
+        rate = advertiser.rate_limit
+        return rate is None or self._limiter.admit(advertiser.id, rate, time.monotonic_ns() // 1000)
 
     async def _put_aside(self, arrivals: Sequence[Arrival], outcomes: list[Outcome]) -> list[Outcome]:
         """The outcomes, with those that are AWAY spooled."""

@@ -18,6 +18,7 @@ from ingest.answers import RETRY_AFTER_S, Answer, answer, unreadable, verdict
 from ingest.batching import Coalescer, OverloadedError
 from ingest.decide import Receipt
 from ingest.intake import Intake
+from ingest.limits import ByteBudget
 from ingest.metrics import Metrics
 from ingest.outcome import UNAVAILABLE, Outcome, Result
 from ingest.reasons import Reason
@@ -47,7 +48,9 @@ class Receiver:
         *,
         trusted_proxies: Sequence[Network],
         body_timeout_s: float,
+        max_body: int,
         max_waiting: int,
+        max_body_bytes: int,
     ) -> None:
         self._intake = intake
         self._unreadable = metrics.counter("postback_unreadable")
@@ -57,17 +60,18 @@ class Receiver:
             intake.record, max_batch=MAX_BATCH, max_in_flight=2, max_waiting=max_waiting
         )
         self._bulk_calls = asyncio.Semaphore(_BULK_CALLS)
+        self._max_body = max_body
+        self._bodies = ByteBudget(max_body_bytes)
 
     async def postback(self, request: web.Request) -> web.Response:
         """One postback."""
         try:
             arrival = await self._read_one(request)
+            if not arrival.pairs:
+                return self._refuse(400, _NOTHING)
+            outcome = await self._waiting.submit(arrival)
         except UnreadableError as error:
             return self._refuse(error.status, error.fault)
-        if not arrival.pairs:
-            return self._refuse(400, _NOTHING)
-        try:
-            outcome = await self._waiting.submit(arrival)
         except OverloadedError:
             outcome = UNAVAILABLE
         return respond(answer(outcome))
@@ -75,11 +79,16 @@ class Receiver:
     async def bulk(self, request: web.Request) -> web.Response:
         """Many postbacks: one verdict each, in order, as a JSON array. 503 if any was not stored."""
         try:
-            key = _idempotency_key(request)
-            body = await self.read_body(request)
-            items = read_bulk(request.content_type, body)
+            with self._bodies.hold(self._size(request)):
+                return await self._bulk(request)
         except UnreadableError as error:
             return self._refuse(error.status, error.fault)
+        except OverloadedError:
+            return respond(answer(UNAVAILABLE))
+
+    async def _bulk(self, request: web.Request) -> web.Response:
+        key = _idempotency_key(request)
+        items = read_bulk(request.content_type, await self.read_body(request))
         remote_ip = self._remote_ip(request)
         arrivals = [
             Arrival(
@@ -96,8 +105,8 @@ class Receiver:
             for start in range(0, len(arrivals), MAX_BATCH):
                 outcomes += await self._intake.record(arrivals[start : start + MAX_BATCH])
         lost = any(outcome.result is Result.UNAVAILABLE for outcome in outcomes)
-        body = orjson.dumps([verdict(outcome) for outcome in outcomes])
-        return respond(Answer(503 if lost else 200, "application/json", body))
+        said = orjson.dumps([verdict(outcome) for outcome in outcomes])
+        return respond(Answer(503 if lost else 200, "application/json", said))
 
     async def close(self) -> None:
         """Return when nothing is under way."""
@@ -126,9 +135,13 @@ class Receiver:
         _, _, query = request.raw_path.partition("?")
         pairs = read_query(query)
         if request.method == "POST" and request.can_read_body:
-            body = await self.read_body(request)
-            pairs = pairs + read_body(request.content_type, body)
+            with self._bodies.hold(self._size(request)):
+                pairs = pairs + read_body(request.content_type, await self.read_body(request))
         return Arrival(new_receipt(self._remote_ip(request)), pairs, _idempotency_key(request))
+
+    def _size(self, request: web.Request) -> int:
+        """The most memory that its body will take."""
+        return self._max_body if request.content_length is None else min(request.content_length, self._max_body)
 
     def _remote_ip(self, request: web.Request) -> str | None:
         forwarded_for = request.headers.get("X-Forwarded-For") if self._trusted else None

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from msgspec.structs import replace
 
 from dedup.port import TOKEN_BYTES, Deduplicator, Entry, QueueUnavailableError, Verdict
-from ingest.catalog import Profile, Snapshot
+from ingest.catalog import Advertiser, Profile, Snapshot
 from ingest.click_source import ClickSource
 from ingest.clicks import Click
 from ingest.decide import Decision, Receipt, Rules, decide
@@ -37,6 +37,10 @@ class Arrival:
     fault: Fault | None = None
 
 
+Admit = Callable[[Advertiser], bool]
+"""Whether one more postback of an advertiser may pass now."""
+
+
 class RecorderObserver(Protocol):
     """Told of each batch."""
 
@@ -61,12 +65,16 @@ class Recorder:
         self._rules = rules
         self._observer = observer
 
-    async def record(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
-        """One outcome for each, in order; AWAY where an engine did not answer. Never raises for an engine's sake."""
+    async def record(self, arrivals: Sequence[Arrival], admit: Admit | None = None) -> list[Outcome]:
+        """One outcome for each, in order; AWAY where an engine did not answer. Never raises for an engine's sake.
+
+        What `admit` refuses is UNAVAILABLE, before anything is claimed.
+        """
         started = time.perf_counter()
         snapshot = self._snapshot()
         postbacks = [read_postback(arrival, snapshot) for arrival in arrivals]
         clicks = await self._fetch(arrivals, postbacks)
+        outcomes = [AWAY] * len(arrivals)
         places: list[int] = []
         decisions: list[Decision] = []
         for place, (arrival, postback) in enumerate(zip(arrivals, postbacks, strict=True)):
@@ -75,10 +83,13 @@ class Recorder:
                 continue
             click = None if click_id is None else clicks[click_id]
             mine = for_advertiser(arrival, postback, click, snapshot)
+            decision = decide(arrival.receipt, mine, click, snapshot, self._rules)
+            if admit is not None and decision.advertiser is not None and not admit(decision.advertiser):
+                outcomes[place] = UNAVAILABLE
+                continue
             places.append(place)
-            decisions.append(decide(arrival.receipt, mine, click, snapshot, self._rules))
+            decisions.append(decision)
         verdicts = await self._deduplicator.claim([entry_of(decision) for decision in decisions])
-        outcomes = [AWAY] * len(arrivals)
         for place, decision, verdict in zip(places, decisions, verdicts, strict=True):
             outcomes[place] = outcome_of(decision, verdict)
         self._observer.recorded(outcomes, time.perf_counter() - started)
