@@ -116,6 +116,14 @@ def test_every_module_has_a_line() -> None:
     assert said == found, "docs/architecture.md lists every module, and no other"
 
 
+def test_every_script_has_a_line() -> None:
+    said = {name for cells in _rows(_section(ARCHITECTURE, "Redis")) for name in _code(cells[0])}
+    found = {
+        str(path.relative_to(ROOT)) for package in ("dedup", "storage") for path in (ROOT / package).rglob("*.lua")
+    }
+    assert {name for name in said if name.endswith(".lua")} == found
+
+
 LIMITS = [(cells[1], _code(cells[2])[0]) for cells in _rows(_section(ARCHITECTURE, "Limits"))]
 
 
