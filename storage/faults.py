@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from enum import Enum
 
-from asyncpg import InternalClientError  # type: ignore[import-untyped]  # it ships no types
 from redis.exceptions import RedisError
 
 from storage.postgres import AWAY, PostgresError
@@ -13,8 +12,7 @@ _DATA_CLASSES = frozenset({"22", "23", "54"})
 """SQLSTATE classes that a row brings upon itself: data exception, integrity constraint, program limit (a key too long
 for its index, JSON too deep). https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 _CHECK_VIOLATION = "23514"
-_AWAY = (RedisError, InternalClientError, *AWAY)
-"""InternalClientError is how the driver takes a command just after the server has ended the session."""
+_AWAY = (RedisError, *AWAY)
 
 
 class Fault(Enum):

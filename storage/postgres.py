@@ -31,6 +31,7 @@ IntegrityError: type[Exception] = asyncpg.IntegrityConstraintViolationError
 AWAY: Final[tuple[type[Exception], ...]] = (
     OSError,  # refused, reset, timed out (TimeoutError is one)
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a command just after the server has ended the session
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,  # shutting down, starting up
     asyncpg.InsufficientResourcesError,  # too many connections, disk full

@@ -245,9 +245,6 @@ ALTER TABLE ONLY public.conversions
     ADD CONSTRAINT conversions_pkey PRIMARY KEY (conversion_id, clicked_at);
 
 ALTER TABLE ONLY public.dead_letters
-    ADD CONSTRAINT dead_letters_entry_id_payload_key UNIQUE (entry_id, payload);
-
-ALTER TABLE ONLY public.dead_letters
     ADD CONSTRAINT dead_letters_pkey PRIMARY KEY (dead_letter_id);
 
 ALTER TABLE ONLY public.exchange_rates
@@ -275,6 +272,8 @@ CREATE INDEX clicks_clicked_at ON public.clicks USING brin (clicked_at);
 CREATE INDEX conversions_campaign_received ON ONLY public.conversions USING btree (campaign_id, received_at);
 
 CREATE INDEX conversions_click_id ON ONLY public.conversions USING btree (click_id);
+
+CREATE UNIQUE INDEX dead_letters_entry ON public.dead_letters USING btree (entry_id, sha256(payload));
 
 CREATE UNIQUE INDEX goals_default ON public.goals USING btree (campaign_id) WHERE is_default;
 

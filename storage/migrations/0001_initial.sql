@@ -177,8 +177,9 @@ CREATE TABLE dead_letters (
     entry_id       text NOT NULL,
     kind           text NOT NULL,
     payload        bytea NOT NULL,
-    error          text NOT NULL,
-    UNIQUE (entry_id, payload)
+    error          text NOT NULL
 );
+-- By its digest: a payload may be longer than an index takes.
+CREATE UNIQUE INDEX dead_letters_entry ON dead_letters (entry_id, sha256(payload));
 COMMENT ON TABLE dead_letters IS 'Queue entries that Postgres refuses for their data, as they were, with the error.';
 COMMENT ON COLUMN dead_letters.kind IS 'The entry''s kind and format version in the queue.';
