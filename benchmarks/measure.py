@@ -83,6 +83,28 @@ def tree_cpu_s(pid: int) -> float:
     return total
 
 
+class Noise:
+    """What disturbed a run: counts from its making on."""
+
+    def __init__(self) -> None:
+        self._before = self._now()
+
+    def shares(self) -> dict[str, str]:
+        """Of all processor time since: what the hypervisor kept and what other programs took."""
+        total, busy, stolen, ours = (now - then for now, then in zip(self._now(), self._before, strict=True))
+        return {
+            "kept by the hypervisor": f"{stolen / max(total, 1e-9):.1%}",
+            "taken by other programs": f"{max(0.0, busy - ours) / max(total, 1e-9):.1%}",
+        }
+
+    @staticmethod
+    def _now() -> tuple[float, float, float, float]:
+        """(all, busy, stolen, our own) processor time so far, seconds."""
+        fields = [int(ticks) / _TICKS_PER_S for ticks in (_PROC / "stat").read_text().split("\n")[0].split()[1:9]]
+        user, nice, system, _, _, irq, softirq, stolen = fields
+        return sum(fields), user + nice + system + irq + softirq, stolen, tree_cpu_s(os.getpid())
+
+
 def machine() -> dict[str, str]:
     """What the figures depend on, without names of hosts or folders."""
     return {

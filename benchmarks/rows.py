@@ -89,7 +89,7 @@ class Bench:
 Row = Callable[[Bench], Awaitable[Sample]]
 
 
-def _sample(
+def sample_of(
     result: LoadResult, cpu: float, problems: list[str], *, each: int = 1, parts: dict[str, float] | None = None
 ) -> Sample:
     """Of a load whose requests carry `each` events; `cpu` in seconds."""
@@ -111,7 +111,7 @@ def _sample(
     )
 
 
-def _check_count(what: str, found: int, answered: int, slack: int) -> list[str]:
+def check_count(what: str, found: int, answered: int, slack: int) -> list[str]:
     """Everything answered must be there; what was under way when the load ended may be."""
     if answered <= found <= answered + slack:
         return []
@@ -126,7 +126,7 @@ async def empty_with(bench: Bench, **options: Any) -> Sample:
         await bench.load(frames, program, cores, seconds=bench.settings.warm_up_s, loop=True)
         before = program.cpu_s()["server"]
         result = await bench.load(frames, program, cores, loop=True, **options)
-        return _sample(result, program.cpu_s()["server"] - before, [])
+        return sample_of(result, program.cpu_s()["server"] - before, [])
 
 
 async def aiohttp_empty(bench: Bench) -> Sample:
@@ -167,8 +167,8 @@ async def obvious(bench: Bench) -> Sample:
         result = await bench.load(bench.prepared.counted, program, cores)
         cpu = program.cpu_s()["server"] - before
     rows = await bench.platform.pool.fetchval("SELECT count(*) FROM obvious_conversions")
-    problems = _check_count("its table", rows, warm.answered + result.answered, _slack(bench))
-    return _sample(result, cpu, problems)
+    problems = check_count("its table", rows, warm.answered + result.answered, _slack(bench))
+    return sample_of(result, cpu, problems)
 
 
 async def _receiver(
@@ -194,7 +194,7 @@ async def _receiver(
         before = program.cpu_s()["receiver"]
         result = await bench.load(frames, program, cores, **options)
         cpu = program.cpu_s()["receiver"] - before
-    return _sample(result, cpu, expect(bench, warm, result, await bench.platform.kinds()), each=each)
+    return sample_of(result, cpu, expect(bench, warm, result, await bench.platform.kinds()), each=each)
 
 
 def _slack(bench: Bench) -> int:
@@ -202,13 +202,13 @@ def _slack(bench: Bench) -> int:
 
 
 def _all_counted(bench: Bench, warm: LoadResult, result: LoadResult, kinds: dict[str, int]) -> list[str]:
-    problems = _check_count("the queue", kinds["c1"], warm.answered + result.answered, _slack(bench))
+    problems = check_count("the queue", kinds["c1"], warm.answered + result.answered, _slack(bench))
     others = sum(kinds.values()) - kinds["c1"]
     return problems + ([f"{others} of the queue's entries are no conversions: {kinds}"] if others else [])
 
 
 def _all_repeats(bench: Bench, warm: LoadResult, result: LoadResult, kinds: dict[str, int]) -> list[str]:
-    return _check_count("the queue as conversions", kinds["c1"], warm.answered, _slack(bench)) + _check_count(
+    return check_count("the queue as conversions", kinds["c1"], warm.answered, _slack(bench)) + check_count(
         "the queue as duplicates", kinds["d1"], result.answered, _slack(bench)
     )
 
@@ -217,8 +217,8 @@ def _some_rejected(bench: Bench, warm: LoadResult, result: LoadResult, kinds: di
     expected = [0, *accumulate(bench.prepared.is_rejection)]
     rejected = expected[min(result.answered, len(expected) - 1)]
     slack = _slack(bench)
-    problems = _check_count("the queue", kinds["c1"] + kinds["r1"], warm.answered + result.answered, slack)
-    return problems + _check_count("the queue as rejections", kinds["r1"] + slack // 2, rejected, slack)
+    problems = check_count("the queue", kinds["c1"] + kinds["r1"], warm.answered + result.answered, slack)
+    return problems + check_count("the queue as rejections", kinds["r1"] + slack // 2, rejected, slack)
 
 
 async def receiver_with(bench: Bench, **options: Any) -> Sample:
@@ -258,7 +258,7 @@ async def bulk(bench: Bench) -> Sample:
     def expect(bench: Bench, warm: LoadResult, result: LoadResult, kinds: dict[str, int]) -> list[str]:
         answered = warm.answered + result.answered * size
         slack = _slack(bench) + BULK_CONNECTIONS * size
-        return _check_count("the queue", kinds["c1"], answered, slack)
+        return check_count("the queue", kinds["c1"], answered, slack)
 
     size = bench.prepared.bulk_size
     return await _receiver(bench, bench.prepared.bulk, expect, each=size, connections=BULK_CONNECTIONS)
@@ -314,10 +314,10 @@ async def everything(bench: Bench) -> Sample:
         seconds = time.perf_counter() - started
         parts = {name: after - before[name] for name, after in (program.cpu_s() | platform.cpu_s()).items()}
     stored = await platform.stored()
-    problems = _check_count("conversions", stored.conversions, warm.answered + result.answered, _slack(bench))
+    problems = check_count("conversions", stored.conversions, warm.answered + result.answered, _slack(bench))
     if stored.logged or stored.dead:
         problems.append(f"some were not counted: {stored}")
-    sample = _sample(result, sum(parts.values()), problems, parts=parts)
+    sample = sample_of(result, sum(parts.values()), problems, parts=parts)
     return Sample(sample.events, seconds, sample.cpu_us, sample.p50_us, sample.p99_us, sample.parts, sample.problems)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import shutil
 import sys
@@ -20,7 +19,7 @@ import typer
 
 from benchmarks.engines import NotDurableError, platform
 from benchmarks.load import LoadError, find_wrk
-from benchmarks.measure import file_system, fsync_us, layouts, machine, versions
+from benchmarks.measure import Noise, file_system, fsync_us, layouts, machine, versions
 from benchmarks.prepared import prepare
 from benchmarks.report import as_data, markdown
 from benchmarks.rows import ROWS, Bench, Sample, Settings
@@ -140,10 +139,10 @@ async def _run(folder: Path, plan: Plan) -> Report:
     _say(f"seed {plan.seed}; preparing {plan.events} postbacks")
     prepared = prepare(folder, plan.seed, plan.events, time.time_ns() // 1_000_000)
     apart, together = layouts()
+    noise = Noise()
     async with platform(folder / "engines") as engines:
         facts = {
             "machine": machine() | {"disk": disk, "fsync of 4 KiB": f"{fsync_us(folder)} us"},
-            "load before": {"1 minute": f"{os.getloadavg()[0]:.2f}"},
             "versions": versions(wrk),
             "engines": await engines.settings(),
             "run": {
@@ -167,6 +166,7 @@ async def _run(folder: Path, plan: Plan) -> Report:
                     f"{'  INVALID: ' + '; '.join(sample.problems) if sample.problems else ''}"
                 )
         drawings = await sweep(bench, _say) if plan.with_sweep else {}
+        facts["noise"] = noise.shares()
     return Report(markdown(facts, rounds), as_data(facts, rounds), drawings)
 
 

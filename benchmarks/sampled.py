@@ -1,8 +1,8 @@
 """A worker that looks at its own stack as it works: `python -m benchmarks.sampled FILE`, orders on standard input.
 
-SIGPROF comes after each millisecond of processor time (or the kernel's tick, if that is longer), so waiting is not seen.
-What C code takes is seen in the Python function that called it. FILE is JSON: how often each stack was met, a stack
-being its functions from the outermost, joined by ";".
+SIGPROF comes after each millisecond of processor time (or each tick of the kernel, if that is longer): waiting is not
+seen. What C code takes is seen in the Python function that called it. FILE is JSON: how often each stack was met, a
+stack being its functions from the outermost, joined by ";".
 """
 
 from __future__ import annotations
