@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from hashlib import sha256
 
 import structlog
 from redis.exceptions import RedisError
@@ -160,7 +161,7 @@ async def run_writer(orders: Orders, stop: asyncio.Event, ready: Callable[[], No
             pool,
             partitions=config.redis.partitions,
             # The same after a restart: what was left pending is then taken up at once.
-            consumer=f"{socket.gethostname()}-{orders.index}",
+            consumer=consumer_name(config, orders.index),
             observer=WriterMetrics(metrics),
             batch_rows=config.writer.batch_rows,
             batch_age_ms=config.writer.batch_age,
@@ -171,6 +172,12 @@ async def run_writer(orders: Orders, stop: asyncio.Event, ready: Callable[[], No
         await writer.run(stop)
         await duty
     log.info("stopped")
+
+
+def consumer_name(config: Config, index: int) -> str:
+    """Of this writer alone, and the same after a restart: two programs of one host have different folders."""
+    folder = sha256(str(config.data_path).encode()).hexdigest()[:8]
+    return f"{socket.gethostname()}-{folder}-{index}"
 
 
 def writer_operations() -> Operations:

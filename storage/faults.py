@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
 
 from redis.exceptions import RedisError
 
@@ -12,7 +13,7 @@ _DATA_CLASSES = frozenset({"22", "23", "54"})
 """SQLSTATE classes that a row brings upon itself: data exception, integrity constraint, program limit (a key too long
 for its index, JSON too deep). https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 _CHECK_VIOLATION = "23514"
-_AWAY = (RedisError, *AWAY)
+_AWAY: Final[tuple[type[Exception], ...]] = (RedisError, *AWAY)
 
 
 class Fault(Enum):

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import aiohttp
-import asyncpg
 
 from ingest.catalog_file import parse_catalog
 from ingest.catalog_import import import_catalog
@@ -71,7 +70,7 @@ class Client:
 @asynccontextmanager
 async def client_of(program: Program, dsn: str) -> AsyncIterator[Client]:
     """A client with as many connections as it wants."""
-    database = await asyncpg.connect(dsn)
+    database = await connect(dsn)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         try:
             yield Client(program, http, database)

@@ -1,5 +1,5 @@
-"""20,000 mixed postbacks, a third of them repeats, sent at once over several receivers; then the tables are compared with
-a model that shares no code with the program."""
+"""20,000 mixed postbacks, a third of them repeats, sent at once over several receivers; then the tables are compared
+with a model that shares no code with the program."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 import aiohttp
-import asyncpg
 
 from ingest.catalog_file import parse_catalog
 from ingest.catalog_import import import_catalog
@@ -372,7 +371,7 @@ async def test_twenty_thousand_mixed_postbacks(tmp_path: Path, redis_url: str, p
         accepted = check_verdicts(verdicts)
         outcomes = Counter(said["status"] for _, _, said in verdicts)
         logged = sum(outcomes[status] for status in ("duplicate", "conflict", "rejected", "invalid"))
-        database = await asyncpg.connect(postgres_dsn)
+        database = await connect(postgres_dsn)
         try:
 
             async def counts() -> tuple[int, int]:
