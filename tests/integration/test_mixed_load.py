@@ -378,6 +378,7 @@ async def test_twenty_thousand_mixed_postbacks(tmp_path: Path, redis_url: str, p
                 row = await database.fetchrow(
                     "SELECT (SELECT count(*) FROM conversions), (SELECT count(*) FROM postback_log)"
                 )
+                assert row is not None
                 return row[0], row[1]
 
             await eventually(counts, lambda found: found == (len(accepted), logged))
