@@ -77,6 +77,8 @@ def unreadable(status: int, fault: Fault) -> Answer:
 
 
 def _text(outcome: Outcome) -> bytes:
+    if outcome.result is Result.UNAVAILABLE:
+        return b"success=false; err_msg=unavailable"
     if outcome.reason is None:
         return b"success=true;"
     return f"success=false; err_msg={outcome.reason}".encode()
