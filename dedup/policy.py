@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
 from typing import assert_never
 from uuid import UUID
+
+import msgspec
 
 _VERSION_8 = 0x8 << 76
 _VARIANT = 0x2 << 62
@@ -20,8 +21,7 @@ class TrackMultiple(StrEnum):
     YES_WITH_TXN_ID = "yes_with_txn_id"
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True, gc=False):
     """What one event takes: a field in its click's hash (none: nothing to claim) and the id of its conversion."""
 
     field: str | None

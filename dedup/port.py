@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol
+
+import msgspec
 
 TOKEN_BYTES: Final = 7
 """Length of a caller's token. Each claim holds one: 40 bytes a claim is all there is."""
@@ -22,8 +23,7 @@ class Verdict(Enum):
     UNAVAILABLE = "unavailable"
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One decided postback on its way into the queue.
 
     `field` is the claim field in the click's hash, None where nothing is claimed. `fact` is what is claimed (amount
@@ -41,8 +41,7 @@ class Entry:
     token: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class CachedClick:
+class CachedClick(msgspec.Struct, frozen=True, gc=False):
     """A click for the cache: `packed` is opaque here; `expires_ms` is epoch ms."""
 
     click_id: str

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from dataclasses import dataclass
 from typing import Final, assert_never
 
+import msgspec
 import orjson
 
 from ingest.catalog import Profile
@@ -29,8 +29,7 @@ _JSON: Final = "application/json"
 _PIXEL: Final = b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """Status, media type and body."""
 
     status: int

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import orjson
 
 from ingest.iso import COUNTRIES
@@ -30,8 +30,7 @@ class ClickError(ValueError):
     """A click that cannot be registered; the message begins with the field's name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Click:
+class Click(msgspec.Struct, frozen=True, gc=False):
     """What a decision needs of a click. `country` is ISO 3166-1 alpha-2, None where it is not known."""
 
     campaign_id: int

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from hmac import compare_digest
 from uuid import UUID
 
+import msgspec
+
 from dedup.policy import Claim, claim_for
 from ingest import money
 from ingest.catalog import Advertiser, Campaign, Goal, GoalType, Rate, Snapshot, Status, token_digest
@@ -31,8 +33,7 @@ class Rules:
     min_age_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True, gc=False):
     """When and where from a postback came. `postback_id` names it for good: its log id, and its nonce."""
 
     postback_id: UUID
@@ -40,16 +41,14 @@ class Receipt:
     remote_ip: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True, gc=False):
     """Why a postback is not counted. `detail` is for the sender: the field and what was wrong with it, no more."""
 
     reason: Reason
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """What a postback comes to: a conversion to claim, or a refusal for the log (then `claim` is None)."""
 
     record: Record
@@ -61,8 +60,7 @@ class Decision:
     advertiser: Advertiser | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Sale:
+class Sale(msgspec.Struct, frozen=True, gc=False):
     """A sale in the campaign's currency; what was sent, where it was converted."""
 
     micros: int | None = None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
+
+import msgspec
 
 from ingest.catalog import Profile
 from ingest.reasons import Reason
@@ -22,8 +23,7 @@ class Result(StrEnum):
     UNAVAILABLE = "unavailable"
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What became of one postback. `profile` is the shape of answer that its advertiser asks for."""
 
     result: Result

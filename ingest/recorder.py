@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
 
+import msgspec
 from msgspec.structs import replace
 
 from dedup.port import TOKEN_BYTES, Deduplicator, Entry, QueueUnavailableError, Verdict
@@ -27,8 +27,7 @@ _RESULTS: Final = {
 _FORBIDDEN: Final = frozenset({Reason.BAD_TOKEN, Reason.BAD_SIGNATURE, Reason.ADDRESS_NOT_ALLOWED})
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(msgspec.Struct, frozen=True, gc=False):
     """A postback as it came in: when and where from, and its names and values. `fault`: why it has none."""
 
     receipt: Receipt

@@ -7,11 +7,11 @@ repeated conversion becomes a `postback_log` row without being encoded anew.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
+import msgspec
 import orjson
 
 
@@ -24,8 +24,7 @@ class Kind(StrEnum):
     REJECTION = "r1"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A decided postback. Money in micros (1/1,000,000) of the currency unit; the fields stand in the line's order."""
 
     log_id: UUID
@@ -55,7 +54,7 @@ class Record:
     params: dict[str, object]
 
 
-COLUMNS: Final = tuple(field.name for field in fields(Record))
+COLUMNS: Final = Record.__struct_fields__
 """The columns of a payload line, in order."""
 
 _NULL: Final = "\\N"

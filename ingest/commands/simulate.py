@@ -9,6 +9,8 @@ from typing import Final
 from uuid import UUID
 from zlib import crc32
 
+import msgspec
+
 from dedup.port import TOKEN_BYTES, Verdict
 from dedup.scripts import Client
 from ingest import money
@@ -171,7 +173,7 @@ def record_columns(record: Record) -> dict[str, object]:
     """The record as a row: names of the tables' columns, amounts as decimals, times as RFC 3339."""
     return {
         _COLUMNS.get(name, name): _column(name, value)
-        for name, value in asdict(record).items()
+        for name, value in msgspec.structs.asdict(record).items()
         if name not in {"log_id", "remote_ip"}
     }
 

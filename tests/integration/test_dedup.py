@@ -7,12 +7,12 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import replace
 from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+import msgspec
 import pytest
 from fakeredis import FakeAsyncRedis, FakeServer
 from redis import Redis as SyncRedis
@@ -56,7 +56,7 @@ def next_token() -> bytes:
 
 def sent_again(entries: Sequence[Entry]) -> list[Entry]:
     """The same events in other postbacks."""
-    return [replace(one, token=next_token()) for one in entries]
+    return [msgspec.structs.replace(one, token=next_token()) for one in entries]
 
 
 def click_key(click_id: str, partitions: int = 1) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from uuid import UUID
 
 import pytest
@@ -83,7 +82,7 @@ def test_an_accepted_postback_is_recorded_whole() -> None:
     assert decision.expires_ms == CLICKED_MS + RULES.window_ms
     assert decision.advertiser is CATALOG.campaigns[100].advertiser
     record = decision.record
-    assert {field.name: getattr(record, field.name) for field in fields(record)} == {
+    assert {name: getattr(record, name) for name in record.__struct_fields__} == {
         "log_id": receipt().postback_id,
         "received_us": (CLICKED_MS + 60_000) * 1000,
         "reason": None,
