@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 from zlib import crc32
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -208,6 +209,7 @@ class Deduplication(RuleBasedStateMachine):
         assert Counter(name for name in named if name[1] != "None") == Counter(self.model.claims.keys())
 
 
+@pytest.mark.timeout(400)  # a failure takes its time to be made small
 def test_any_history(redis_url: str) -> None:
     machine = type("Machine", (Deduplication,), {"url": redis_url})
     run_state_machine_as_test(
