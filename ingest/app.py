@@ -24,6 +24,7 @@ from ingest.click_source import ClickSource
 from ingest.clicks import Click
 from ingest.config import Config
 from ingest.decide import Rules
+from ingest.fast_protocol import FastPath
 from ingest.http_server import bind, receiver_app, start_server
 from ingest.intake import Intake
 from ingest.metrics import Metrics
@@ -34,6 +35,7 @@ from ingest.receiver import Receiver
 from ingest.recorder import Recorder
 from ingest.spool import Spool
 from ingest.stored_clicks import StoredClicks
+from ingest.vault import ensure_vault
 from ingest.writer_duties import WriterDuties
 from storage.postgres import close as close_postgres
 from storage.postgres import open_pool
@@ -79,7 +81,8 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
         stack.push_async_callback(redis.aclose)
         pool = await open_pool(orders.postgres_dsn, config.postgres.pool)
         stack.push_async_callback(close_postgres, pool)
-        feed = CatalogFeed(orders.postgres_dsn, config.data_path / "catalog.snapshot")
+        vault = ensure_vault(config.secret_key_path)
+        feed = CatalogFeed(orders.postgres_dsn, config.data_path / "catalog.snapshot", vault=vault)
         await feed.start()
         stack.push_async_callback(feed.close)
 
@@ -121,15 +124,18 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
         click_api = ClickApi(receiver, stored.register, clicks, deduplicator, key, metrics, now_ms)
         operations = Operations(metrics, intake.problem)
         app = receiver_app(receiver, click_api, operations, paths=config.server.paths, max_body=config.server.max_body)
+        fast = FastPath(receiver.submit_simple, frozenset(path.encode() for path in config.server.paths))
         server = await start_server(
             app,
             bind(config.server.host, orders.port, shared=True),
             keepalive_s=config.server.keepalive / 1000,
             finish_s=FINISH_S,
+            fast=fast if config.server.fast_path else None,
         )
         ready()
         await stop.wait()
         operations.draining = True
+        fast.is_open = False
         log.info("draining")
         # Load balancers see readyz fail and send no more; until then everything is served.
         await asyncio.sleep(config.server.drain / 1000)

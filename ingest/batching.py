@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 T = TypeVar("T")
 R = TypeVar("R")
+Done = Callable[[R | None, Exception | None], None]
 
 
 class OverloadedError(Exception):
@@ -33,19 +34,33 @@ class Coalescer(Generic[T, R]):
         self._max_batch = max_batch
         self._max_in_flight = max_in_flight
         self._max_waiting = max_waiting
-        self._waiting: list[tuple[T, asyncio.Future[R]]] = []
+        self._waiting: list[tuple[T, Done[R]]] = []
         self._calls: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
 
     async def submit(self, item: T) -> R:
         """The item's result; what `process` raises is raised to each of its batch. Raises OverloadedError at once."""
+        future: asyncio.Future[R] = self._loop.create_future()
+
+        def done(result: R | None, error: Exception | None) -> None:
+            if future.done():
+                return
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(cast("R", result))
+
+        self.submit_soon(item, done)
+        return await future
+
+    def submit_soon(self, item: T, done: Done[R]) -> None:
+        """`done` is called with the item's result, or with what `process` raised; it must not raise. Raises
+        OverloadedError at once."""
         if len(self._waiting) >= self._max_waiting:
             raise OverloadedError
-        future: asyncio.Future[R] = self._loop.create_future()
-        self._waiting.append((item, future))
+        self._waiting.append((item, done))
         if len(self._calls) < self._max_in_flight:
             self._start_call()
-        return await future
 
     async def close(self) -> None:
         """Return when nothing waits and no call is out."""
@@ -61,15 +76,17 @@ class Coalescer(Generic[T, R]):
         batch = self._waiting[: self._max_batch]
         del self._waiting[: self._max_batch]
         try:
+            results: Sequence[R] = ()
             if batch:  # else a call that was started with this one took all
                 results = await self._process([item for item, _ in batch])
-                for (_, future), result in zip(batch, results, strict=True):
-                    if not future.done():
-                        future.set_result(result)
-        except Exception as error:  # noqa: BLE001  each waiting caller raises it
-            for _, future in batch:
-                if not future.done():
-                    future.set_exception(error)
+                if len(results) != len(batch):
+                    raise ValueError(f"{len(results)} results for {len(batch)} items")
+        except Exception as error:  # noqa: BLE001  each waiting caller is told
+            for _, done in batch:
+                done(None, error)
+        else:
+            for (_, done), result in zip(batch, results, strict=True):
+                done(result, None)
         finally:
             task = asyncio.current_task()
             if task is not None:

@@ -78,9 +78,12 @@ class ServerConfig(_Section, frozen=True):
     paths: tuple[str, ...] = ("/postback",)
     trusted_proxies: tuple[str, ...] = ()
     max_body: Size = Size(8 << 20)
+    header_timeout: Duration = Duration(10_000)
     body_timeout: Duration = Duration(10_000)
     keepalive: Duration = Duration(75_000)
+    max_connections: Positive = 10_000
     drain: Duration = Duration(0)
+    fast_path: bool = True
 
 
 class RedisConfig(_Section, frozen=True):
@@ -126,6 +129,7 @@ class AdminConfig(_Section, frozen=True):
     """The people's side."""
 
     key_file: str = ""
+    secret_key_file: str = ""
     console: bool = True
 
 
@@ -158,6 +162,12 @@ class Config(_Section, frozen=True):
     def admin_key_path(self) -> Path:
         """The file that holds the admin key."""
         return Path(self.admin.key_file).absolute() if self.admin.key_file else self.data_path / "admin.key"
+
+    @property
+    def secret_key_path(self) -> Path:
+        """The file that holds the key of the signing secrets."""
+        named = self.admin.secret_key_file
+        return Path(named).absolute() if named else self.data_path / "secret.key"
 
     @property
     def spool_path(self) -> Path:

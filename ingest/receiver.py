@@ -15,7 +15,7 @@ from aiohttp import web
 
 from ingest.addresses import Network, client_address
 from ingest.answers import RETRY_AFTER_S, Answer, answer, unreadable, verdict
-from ingest.batching import Coalescer, OverloadedError
+from ingest.batching import Coalescer, Done, OverloadedError
 from ingest.decide import Receipt
 from ingest.intake import Intake
 from ingest.limits import ByteBudget
@@ -23,6 +23,9 @@ from ingest.metrics import Metrics
 from ingest.outcome import UNAVAILABLE, Outcome, Result
 from ingest.reasons import Reason
 from ingest.recorder import Arrival
+from ingest.signatures import HEADER as SIGNATURE_HEADER
+from ingest.signatures import Route, Signed, signed_request
+from ingest.simple_request import SimpleRequest
 from ingest.wire import Fault, UnreadableError, read_body, read_bulk, read_query
 
 MAX_BATCH: Final = 256
@@ -88,7 +91,9 @@ class Receiver:
 
     async def _bulk(self, request: web.Request) -> web.Response:
         key = _idempotency_key(request)
-        items = read_bulk(request.content_type, await self.read_body(request))
+        body = await self.read_body(request)
+        items = read_bulk(request.content_type, body)
+        signed = _signed(request, Route.BULK, "", key, body)
         remote_ip = self._remote_ip(request)
         arrivals = [
             Arrival(
@@ -97,6 +102,7 @@ class Receiver:
                 # One key speaks for the whole request: each item gets its own from its place.
                 idempotency_key=None if key is None else f"{key}:{place}",
                 fault=item if isinstance(item, Fault) else None,
+                signed=signed,
             )
             for place, item in enumerate(items)
         ]
@@ -131,21 +137,47 @@ class Receiver:
             response.force_close()
         return response
 
+    def submit_simple(self, request: SimpleRequest, peer: str | None, done: Done[Outcome]) -> bool:
+        """See `ingest.fast_protocol.Submit`: what cannot be read takes the long way, and is refused there."""
+        pairs = read_query(request.query)
+        if request.body is not None:
+            try:
+                pairs = pairs + read_body(request.headers.content_type, request.body)
+            except UnreadableError:
+                return False
+        if not pairs:
+            return False
+        forwarded_for = request.headers.forwarded_for if self._trusted else None
+        receipt = new_receipt(client_address(peer, forwarded_for, self._trusted))
+        self._waiting.submit_soon(Arrival(receipt, pairs), done)
+        return True
+
     async def _read_one(self, request: web.Request) -> Arrival:
         _, _, query = request.raw_path.partition("?")
         pairs = read_query(query)
+        body = b""
         if request.method == "POST" and request.can_read_body:
             with self._bodies.hold(self._size(request)):
-                pairs = pairs + read_body(request.content_type, await self.read_body(request))
-        return Arrival(new_receipt(self._remote_ip(request)), pairs, _idempotency_key(request))
+                body = await self.read_body(request)
+                pairs = pairs + read_body(request.content_type, body)
+        key = _idempotency_key(request)
+        signed = _signed(request, Route.ONE, query, key, body)
+        return Arrival(new_receipt(self._remote_ip(request)), pairs, key, signed=signed)
 
     def _size(self, request: web.Request) -> int:
         """The most memory that its body will take."""
         return self._max_body if request.content_length is None else min(request.content_length, self._max_body)
 
     def _remote_ip(self, request: web.Request) -> str | None:
-        forwarded_for = request.headers.get("X-Forwarded-For") if self._trusted else None
+        # All lines of that header: some proxies add one of their own after what the client has sent.
+        forwarded_for = ",".join(request.headers.getall("X-Forwarded-For", ())) if self._trusted else None
         return client_address(request.remote, forwarded_for, self._trusted)
+
+
+def _signed(request: web.Request, route: Route, query: str, key: str | None, body: bytes) -> Signed | None:
+    """What the signature in the request's header covers; None without one, at no cost."""
+    header = request.headers.get(SIGNATURE_HEADER)
+    return None if header is None else signed_request(header, route, query, key, request.content_type, body)
 
 
 def _idempotency_key(request: web.Request) -> str | None:

@@ -1,0 +1,164 @@
+"""aiohttp's protocol with a short cut for the common postback.
+
+A request that is whole in the buffer, plain, and alone on its connection is read, batched and answered here, with no
+task, no future and no request object of its own. Everything else goes to aiohttp untouched, and a connection that once
+did stays there: only a connection whose every byte was a plain request is known to be between two requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any, Final
+
+import structlog
+from aiohttp import web
+
+from ingest.answers import RETRY_AFTER_S, Answer, answer
+from ingest.batching import Done, OverloadedError
+from ingest.outcome import UNAVAILABLE, Outcome
+from ingest.simple_request import SimpleRequest, read_simple
+
+MAX_PIPELINED: Final = 65_536
+"""Bytes that may wait behind a request that is being answered."""
+SERVER: Final = "postback"
+
+_FAILED: Final = Answer(500, "application/json", b'{"status":"unavailable"}')
+
+log = structlog.get_logger()
+
+Submit = Callable[[SimpleRequest, str | None, Done[Outcome]], bool]
+"""Hands a request from a peer to the recorder, which calls back with its outcome or an error. False where the request
+is not for the short cut. Raises OverloadedError."""
+
+
+class FastPath:
+    """What all connections of a receiver share. While not `is_open` every request goes to aiohttp."""
+
+    def __init__(self, submit: Submit, paths: frozenset[bytes]) -> None:
+        self.submit = submit
+        self.paths = paths
+        self.is_open = True
+        self._heads: dict[tuple[int, str], bytes] = {}
+        self._date_s = 0
+        self._date = b""
+
+    def encode(self, said: Answer) -> bytes:
+        """The bytes of an answer, header for header what aiohttp would send."""
+        head = self._heads.get((said.status, said.content_type))
+        if head is None:
+            reason = HTTPStatus(said.status).phrase
+            text = f"HTTP/1.1 {said.status} {reason}\r\nContent-Type: {said.content_type}\r\nServer: {SERVER}\r\n"
+            head = self._heads[said.status, said.content_type] = text.encode()
+        now_s = int(time.time())
+        if now_s != self._date_s:
+            self._date_s, self._date = now_s, formatdate(now_s, usegmt=True).encode()
+        if said.status == 503:
+            head += b"Retry-After: %d\r\n" % (RETRY_AFTER_S + random.randrange(RETRY_AFTER_S))  # noqa: S311
+        if said.status == 204:
+            return b"%bDate: %b\r\n\r\n" % (head, self._date)
+        return b"%bContent-Length: %d\r\nDate: %b\r\n\r\n%b" % (head, len(said.body), self._date, said.body)
+
+
+class FastProtocol(web.RequestHandler):
+    """One connection."""
+
+    __slots__ = ("_answered", "_fast", "_is_fast", "_is_pending", "_peer", "_pipelined")
+
+    def __init__(self, fast: FastPath, server: web.Server, **settings: Any) -> None:
+        super().__init__(server, **settings)
+        self._fast = fast
+        self._is_fast = True
+        self._is_pending = False
+        self._pipelined = b""
+        self._peer: str | None = None
+        self._answered: asyncio.Future[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio."""
+        super().connection_made(transport)
+        peer = transport.get_extra_info("peername")
+        self._peer = peer[0] if isinstance(peer, tuple) else None
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio."""
+        if self._is_pending:
+            self._pipelined += data
+            if len(self._pipelined) > MAX_PIPELINED:
+                self.force_close()
+        elif not self._is_fast or self._paused or not self._fast.is_open or not self._take(data):
+            self._is_fast = False
+            super().data_received(data)
+
+    def _take(self, data: bytes) -> bool:
+        """Whether `data` was a request for the short cut; it is under way then."""
+        request = read_simple(data, self._fast.paths)
+        if request is None:
+            return False
+        self._is_pending = True
+        try:
+            taken = self._fast.submit(request, self._peer, self._answer)
+        except OverloadedError:
+            self._answer(UNAVAILABLE, None)
+            return True
+        if not taken:
+            self._is_pending = False
+            return False
+        if self._keepalive_timeout > 0:
+            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        return True
+
+    def _answer(self, outcome: Outcome | None, error: Exception | None) -> None:
+        self._is_pending = False
+        if error is not None:
+            log.error("a batch of postbacks failed", exc_info=error)
+        transport = self.transport
+        if transport is not None and not transport.is_closing():
+            transport.write(self._fast.encode(_FAILED if outcome is None else answer(outcome)))
+            if self._pipelined:
+                data, self._pipelined = self._pipelined, b""
+                self.data_received(data)
+        if self._answered is not None and not self._answered.done():
+            self._answered.set_result(None)
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109  aiohttp's signature
+        """Close, once what is under way is answered."""
+        if self._is_pending:
+            self._answered = self._loop.create_future()
+            await asyncio.wait([self._answered], timeout=timeout)
+        await super().shutdown(timeout)
+
+
+class FastSite(web.BaseSite):
+    """Listens on `listening` and makes a FastProtocol of each connection; `settings` are the protocol's."""
+
+    def __init__(
+        self, runner: web.BaseRunner, listening: socket.socket, fast: FastPath, *, backlog: int, **settings: Any
+    ) -> None:
+        super().__init__(runner, backlog=backlog)
+        self._listening = listening
+        self._fast = fast
+        self._settings = settings
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        host, port = self._listening.getsockname()[:2]
+        return f"http://{host}:{port}"
+
+    async def start(self) -> None:
+        """Begin to accept."""
+        await super().start()
+        loop = asyncio.get_running_loop()
+        server = self._runner.server
+        assert server is not None
+        self._server = await loop.create_server(
+            lambda: FastProtocol(self._fast, server, loop=loop, **self._settings),
+            sock=self._listening,
+            backlog=self._backlog,
+        )
