@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CONFIG := $(wildcard config.toml)
 
-.PHONY: help install run test lint format types unit integration clean
+.PHONY: help install run test lint format types unit integration bench profile clean
 
 help:
 	@echo "make run      build the environment, start everything with a sample campaign on http://127.0.0.1:8080"
@@ -53,6 +53,12 @@ unit: .venv/tested
 
 integration: .venv/tested
 	$(BIN)/python -m pytest tests/integration
+
+bench: install
+	$(BIN)/python -m benchmarks.run $(BENCH)
+
+profile: install
+	$(BIN)/python -m benchmarks.profile $(BENCH)
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -37,6 +37,21 @@ def by_function(stacks: Mapping[str, int]) -> tuple[Counter[str], Counter[str]]:
     return own, with_below
 
 
+def by_part(stacks: Mapping[str, int], parts: Mapping[str, str]) -> Counter[str]:
+    """Samples by part of the work: `parts` maps the beginnings of function names to parts, the innermost function that
+    is in one decides."""
+    found: Counter[str] = Counter()
+    for stack, count in stacks.items():
+        for name in reversed(stack.split(";")):
+            part = next((part for start, part in parts.items() if name.startswith(start)), None)
+            if part is not None:
+                found[part] += count
+                break
+        else:
+            found["the rest"] += count
+    return found
+
+
 def flame_graph(title: str, stacks: Mapping[str, int]) -> str:
     """The drawing: outermost functions at the bottom, widths are shares of the samples; hover for figures."""
     root = Node("all")

@@ -16,7 +16,7 @@ import orjson
 import typer
 
 from benchmarks.engines import Platform, platform
-from benchmarks.flame import by_function, flame_graph
+from benchmarks.flame import by_function, by_part, flame_graph
 from benchmarks.load import LoadError, send
 from benchmarks.measure import cpu_s, layouts, on_cores
 from benchmarks.prepared import prepare
@@ -27,6 +27,42 @@ from ingest.orders import Orders, Role, encode_orders
 from tests.program import ROOT
 
 TOP: Final = 25
+_REDIS: Final = "talk to Redis"
+_PARTS: Final = {
+    Role.RECEIVER: {
+        "ingest.bodies": "parse",
+        "ingest.wire": "parse",
+        "ingest.click": "click",
+        "ingest.decide": "decide",
+        "ingest.money": "decide",
+        "dedup.policy": "decide",
+        "storage.records": "encode for the queue",
+        "ingest.recorder:entry_of": "encode for the queue",
+        "ingest.answers": "answer",
+        "ingest.receiver:respond": "answer",
+        "dedup.": _REDIS,
+        "asyncio.connection": _REDIS,
+        "asyncio.client": _REDIS,
+        "asyncio.streams": _REDIS,
+        "_parsers.": _REDIS,
+        "ingest.": "carry along",
+        "aiohttp.": "HTTP",
+        "asyncio.": "event loop",
+    },
+    Role.WRITER: {
+        "storage.batch_store": "commit",
+        "asyncpg.": "commit",
+        "storage.": "queue read",
+        "redis.": "queue read",
+        "commands.": "queue read",
+        "asyncio.connection": "queue read",
+        "asyncio.client": "queue read",
+        "asyncio.streams": "queue read",
+        "_parsers.": "queue read",
+        "asyncio.": "event loop",
+    },
+}
+"""What is done where: beginnings of function names, the first that fits counts."""
 WRITTEN_WITHIN_S: Final = 120.0
 STOP_WITHIN_S: Final = 60.0
 
@@ -64,13 +100,13 @@ async def _profile(folder: Path, out: Path, seconds: float, events: int, connect
             before = cpu_s(pid)
             load = await send(prepared.counted, port, connections=connections, seconds=seconds, cores=apart.others)
             cpu = cpu_s(pid) - before
-        _report(out, "receiver", folder / "receiver.json", load.answered, cpu)
+        _report(out, Role.RECEIVER, folder / "receiver.json", load.answered, cpu)
         queued = await engines.backlog()
         async with _sampled(folder, engines, Role.WRITER) as (_, pid):
             before = cpu_s(pid)
             await engines.until_written(WRITTEN_WITHIN_S)
             cpu = cpu_s(pid) - before
-        _report(out, "writer", folder / "writer.json", queued, cpu)
+        _report(out, Role.WRITER, folder / "writer.json", queued, cpu)
 
 
 @asynccontextmanager
@@ -102,14 +138,18 @@ async def _sampled(folder: Path, engines: Platform, role: Role) -> AsyncIterator
             await process.wait()
 
 
-def _report(out: Path, role: str, path: Path, events: int, cpu: float) -> None:
+def _report(out: Path, role: Role, path: Path, events: int, cpu: float) -> None:
     stacks: Mapping[str, int] = orjson.loads(path.read_bytes())
     (out / f"{role}-flame.svg").write_text(flame_graph(f"{role} under load", stacks), encoding="utf-8")
     us = cpu / max(1, events) * 1e6
     total = sum(stacks.values())
     own, with_below = by_function(stacks)
     lines = [f"{role}: {events} events, {us:.1f} us of processor time each, {total} samples", ""]
-    for title, counts in (("in the function itself, with the C code it calls", own), ("with all below", with_below)):
+    for title, counts in (
+        ("by part of the work", by_part(stacks, _PARTS[role])),
+        ("in the function itself, with the C code it calls", own),
+        ("with all below", with_below),
+    ):
         lines += [title]
         lines += [
             f"  {count / total:6.1%} {count / total * us:7.2f} us  {name}" for name, count in counts.most_common(TOP)
