@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from dedup.port import CachedClick, Deduplicator
+from dedup.port import CachedClick, Deduplicator, QueueUnavailableError
 from ingest.clicks import Click, pack_click, unpack_click
 
 MISS_MS: Final = 1000
 """How long a click that nobody knows is not looked up again."""
 MAX_MISSES: Final = 100_000
+PATIENCE_S: Final = 1.0
+"""How long a batch waits for a look-up: the clicks that Redis has wait with it."""
+MAX_LATE: Final = 4
+"""Look-ups under way once Postgres was found slow; more are not begun."""
 
 Lookup = Callable[[Sequence[str]], Awaitable[dict[str, Click]]]
 """Reads clicks from Postgres by id; raises `ClicksUnavailableError`."""
@@ -23,13 +28,19 @@ class ClicksUnavailableError(Exception):
 
 class ClickSource:
     """Read-through from Redis to Postgres. Misses are remembered here, briefly: a click that is registered meanwhile is
-    put into Redis, which is asked first."""
+    put into Redis, which is asked first.
+
+    A look-up that takes long goes on by itself and leaves its clicks in Redis; until one has answered in time again,
+    nobody waits for any.
+    """
 
     def __init__(self, deduplicator: Deduplicator, lookup: Lookup, *, expires_ms: Callable[[Click], int]) -> None:
         self._deduplicator = deduplicator
         self._lookup = lookup
         self._expires_ms = expires_ms
         self._missed_until_ms: OrderedDict[str, int] = OrderedDict()
+        self._looking: set[asyncio.Task[dict[str, Click | None]]] = set()
+        self._is_late = False
 
     async def fetch(self, click_ids: Sequence[str], now_ms: int) -> dict[str, Click | None]:
         """Each click by its id, None where it is known that there is none; an id that cannot be looked up is absent.
@@ -50,11 +61,27 @@ class ClickSource:
         return clicks
 
     async def _read_through(self, click_ids: Sequence[str], now_ms: int) -> dict[str, Click | None]:
+        if self._is_late and len(self._looking) >= MAX_LATE:
+            return {}
+        looking = asyncio.create_task(self._look_up(click_ids, now_ms), name="click look-up")
+        self._looking.add(looking)
+        looking.add_done_callback(self._looking.discard)
+        done, _ = await asyncio.wait([looking], timeout=0 if self._is_late else PATIENCE_S)
+        if not done:
+            self._is_late = True
+            return {}
+        return looking.result()
+
+    async def _look_up(self, click_ids: Sequence[str], now_ms: int) -> dict[str, Click | None]:
+        """What Postgres says of the clicks, kept for whoever asks next; nothing if an engine does not answer."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             found = await self._lookup(click_ids)
-        except ClicksUnavailableError:
+            self._is_late = loop.time() - began > PATIENCE_S
+            await self._deduplicator.cache(self.cachable(found, now_ms))
+        except (ClicksUnavailableError, QueueUnavailableError):
             return {}
-        await self._deduplicator.cache(self.cachable(found, now_ms))
         for click_id in click_ids:
             if click_id not in found:
                 self._remember_miss(click_id, now_ms)

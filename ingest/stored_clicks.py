@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -13,10 +12,10 @@ from storage.clicks import fetch_clicks, register_clicks
 from storage.postgres import AWAY, Pool, PostgresError
 from storage.rows import NewClick, StoredClick
 
-LOOKUP_TIMEOUT_S: Final = 2.0
+LOOKUP_TIMEOUT_S: Final = 5.0
 REGISTER_TIMEOUT_S: Final = 10.0
 REST_MS: Final = 1000
-"""After a failure, look-ups fail at once for so long: postbacks of cached clicks must not wait for Postgres."""
+"""After a failure, look-ups fail at once for so long: a server that comes up is not met by all at once."""
 
 
 class StoredClicks:
@@ -32,8 +31,7 @@ class StoredClicks:
         if self._now_ms() < self._rests_until_ms:
             raise ClicksUnavailableError
         try:
-            async with asyncio.timeout(LOOKUP_TIMEOUT_S):
-                found = await fetch_clicks(self._pool, click_ids)
+            found = await fetch_clicks(self._pool, click_ids, limit_s=LOOKUP_TIMEOUT_S)
         except (*AWAY, PostgresError) as error:
             self._rests_until_ms = self._now_ms() + REST_MS
             raise ClicksUnavailableError from error
@@ -42,8 +40,7 @@ class StoredClicks:
     async def register(self, clicks: Sequence[NewClick]) -> dict[str, Registered]:
         """See `ingest.click_api.Register`."""
         try:
-            async with asyncio.timeout(REGISTER_TIMEOUT_S):
-                registrations = await register_clicks(self._pool, clicks)
+            registrations = await register_clicks(self._pool, clicks, limit_s=REGISTER_TIMEOUT_S)
         except (*AWAY, PostgresError) as error:
             raise ClicksUnavailableError from error
         registered: dict[str, Registered] = {}

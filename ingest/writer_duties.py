@@ -12,11 +12,12 @@ from redis.exceptions import RedisError
 from dedup.scripts import Client
 from ingest.metrics import Metrics
 from storage.partitions import ensure_ahead
-from storage.postgres import AWAY, Pool, PostgresError
+from storage.postgres import AWAY, Pool, PostgresError, borrowed
 from storage.queue import queue_key
 
 BACKLOG_EVERY_S: Final = 5.0
 PARTITIONS_EVERY_S: Final = 3600.0
+PARTITIONS_LIMIT_S: Final = 10.0
 RETRY_S: Final = 30.0
 
 log = structlog.get_logger()
@@ -56,7 +57,7 @@ class WriterDuties:
     async def _make_partitions(self) -> float:
         """Seconds until it is due again."""
         try:
-            async with self._pool.acquire() as connection:
+            async with borrowed(self._pool, PARTITIONS_LIMIT_S) as connection:
                 made = await ensure_ahead(connection, datetime.now(UTC), self._window_ms)
         except (*AWAY, PostgresError) as error:
             log.warning("partitions cannot be made ahead", error=str(error), again_in_s=RETRY_S)

@@ -11,7 +11,7 @@ from typing import Final, Protocol, cast
 
 from storage.faults import Fault, MalformedError, classify
 from storage.partitions import ensure_months, month_of
-from storage.postgres import Connection, Pool
+from storage.postgres import Connection, OverdueError, Pool, borrowed
 from storage.queue import Entry
 from storage.records import COLUMNS, Kind, escape
 from storage.sqlfiles import queries
@@ -23,6 +23,11 @@ _CONVERSION: Final = Kind.CONVERSION.encode()
 _RECEIVED: Final = COLUMNS.index("received_us")
 _CLICKED: Final = COLUMNS.index("clicked_ms")
 _MAX_ERROR: Final = 1_000
+
+TIMEOUT_S: Final = 5.0
+"""How long a transaction may take at first: many times what a batch takes."""
+_MOST_LIMITS: Final = 4
+_ROOM: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +69,17 @@ class _CopyConnection(Connection, Protocol):
 
 
 class BatchStore:
-    """Stores batches. A transaction that takes longer than `timeout_s` is broken off with its connection, so that a
-    server which hangs holds nobody; it may have committed all the same, and storing again is harmless."""
+    """Stores batches. A transaction that takes too long is broken off with its connection, so that a server which hangs
+    holds nobody; it may have committed all the same, and storing again is harmless.
 
-    def __init__(self, pool: Pool, *, timeout_s: float = 20.0) -> None:
+    Too long is `timeout_s`, and twice that after each time, up to four times that: a server that is merely slow gets
+    its time.
+    """
+
+    def __init__(self, pool: Pool, *, timeout_s: float = TIMEOUT_S) -> None:
         self._pool = pool
-        self._timeout_s = timeout_s
+        self._least_s = timeout_s
+        self._limit_s = timeout_s
         self._sql = queries("writer")
 
     async def store(self, entries: Sequence[Entry], retry: Retry, on_dead: Callable[[Entry, str], None]) -> BatchCounts:
@@ -98,21 +108,22 @@ class BatchStore:
         return await self._transaction(entries)
 
     async def _transaction(self, entries: Sequence[Entry]) -> BatchCounts:
-        lines, conversions, others = _lines(entries)
         async with self._connection() as connection, connection.transaction(isolation="read_committed"):
-            await connection.execute(self._sql["create_incoming"])
-            copied = await connection.copy_to_table(
-                _TABLE, source=memoryview(lines), columns=_TABLE_COLUMNS, format="text"
-            )
-            if _rows(copied) != len(entries):
-                raise MalformedError("the payload is not one line")
-            new = logged = 0
-            if conversions:
-                new = _rows(await connection.execute(self._sql["insert_conversions"]))
-            if others:
-                logged += _rows(await connection.execute(self._sql["insert_log"]))
-            if new < conversions:
-                logged += _rows(await connection.execute(self._sql["log_repeats"]))
+            return await self._write(connection, entries)
+
+    async def _write(self, connection: _CopyConnection, entries: Sequence[Entry]) -> BatchCounts:
+        lines, conversions, others = _lines(entries)
+        await connection.execute(self._sql["create_incoming"])
+        copied = await connection.copy_to_table(_TABLE, source=memoryview(lines), columns=_TABLE_COLUMNS, format="text")
+        if _rows(copied) != len(entries):
+            raise MalformedError("the payload is not one line")
+        new = logged = 0
+        if conversions:
+            new = _rows(await connection.execute(self._sql["insert_conversions"]))
+        if others:
+            logged += _rows(await connection.execute(self._sql["insert_log"]))
+        if new < conversions:
+            logged += _rows(await connection.execute(self._sql["log_repeats"]))
         return BatchCounts(len(entries), new, conversions - new, logged)
 
     async def _make_partitions(self, entries: Sequence[Entry]) -> None:
@@ -129,18 +140,17 @@ class BatchStore:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[_CopyConnection]:
-        """A connection that is not used again after any error but one of the data's."""
+        """A connection for as long as a transaction may take just now."""
         loop = asyncio.get_running_loop()
-        async with self._pool.acquire() as connection:
-            watchdog = loop.call_later(self._timeout_s, connection.terminate)
-            try:
+        began = loop.time()
+        try:
+            async with borrowed(self._pool, self._limit_s) as connection:
+                began = loop.time()
                 yield cast("_CopyConnection", connection)
-            except Exception as error:
-                if classify(error) not in {Fault.DATA, Fault.PARTITION}:
-                    connection.terminate()
-                raise
-            finally:
-                watchdog.cancel()
+        except OverdueError:
+            self._limit_s = min(self._limit_s * 2, self._least_s * _MOST_LIMITS)
+            raise
+        self._limit_s = min(max(self._least_s, (loop.time() - began) * _ROOM), self._least_s * _MOST_LIMITS)
 
 
 def _lines(entries: Sequence[Entry]) -> tuple[bytes, int, int]:

@@ -7,7 +7,7 @@ from typing import Final
 
 import orjson
 
-from storage.postgres import Pool
+from storage.postgres import COMMAND_TIMEOUT_S, Connection, Pool, borrowed
 from storage.rows import NewClick, Registration, StoredClick
 from storage.sqlfiles import queries
 
@@ -15,28 +15,41 @@ COPY_FROM: Final = 500
 """Batches of this size and above go by COPY: nearly twice as fast there, slower for a few."""
 
 
-async def fetch_clicks(pool: Pool, click_ids: Sequence[str]) -> list[StoredClick]:
-    """The clicks that are known, in no order, by one query. Raises what `storage.postgres` names."""
-    rows = await pool.fetch(queries("clicks")["fetch"], list(click_ids))
+async def fetch_clicks(
+    pool: Pool, click_ids: Sequence[str], *, limit_s: float = COMMAND_TIMEOUT_S
+) -> list[StoredClick]:
+    """The clicks that are known, in no order, by one query within `limit_s`. Raises what `storage.postgres` names."""
+    async with borrowed(pool, limit_s) as connection:
+        return await _fetch(connection, click_ids)
+
+
+async def register_clicks(
+    pool: Pool, clicks: Sequence[NewClick], *, limit_s: float = COMMAND_TIMEOUT_S
+) -> list[Registration]:
+    """Register a batch within `limit_s`; idempotent. One Registration for each click, in order: what now stands under
+    its id. Of two clicks with one id the first is taken. Raises what `storage.postgres` names.
+    """
+    async with borrowed(pool, limit_s) as connection:
+        return await _register(connection, clicks)
+
+
+async def _fetch(connection: Connection, click_ids: Sequence[str]) -> list[StoredClick]:
+    rows = await connection.fetch(queries("clicks")["fetch"], list(click_ids))
     return [StoredClick(*row) for row in rows]
 
 
-async def register_clicks(pool: Pool, clicks: Sequence[NewClick]) -> list[Registration]:
-    """Register a batch; idempotent. One Registration for each click, in order: what now stands under its id.
-
-    Of two clicks with one id the first is taken.
-    """
+async def _register(connection: Connection, clicks: Sequence[NewClick]) -> list[Registration]:
     pending: dict[str, NewClick] = {}
     for click in clicks:
         pending.setdefault(click.click_id, click)
     done: dict[str, Registration] = {}
     while pending:
-        added = await _insert(pool, pending.values())
+        added = await _insert(connection, pending.values())
         for click_id in added:
             done[click_id] = Registration(_stored(pending.pop(click_id)), is_new=True)
         # What was there already is read in a statement of its own: the one above cannot see rows that were committed
         # while it ran. A click that is gone again (retention) goes through the loop once more.
-        for stored in await fetch_clicks(pool, list(pending)) if pending else ():
+        for stored in await _fetch(connection, list(pending)) if pending else ():
             done[stored.click_id] = Registration(stored, is_new=False)
             del pending[stored.click_id]
     seen: set[str] = set()
@@ -52,7 +65,7 @@ def _once(registration: Registration, seen: set[str]) -> Registration:
     return registration
 
 
-async def _insert(pool: Pool, clicks: Iterable[NewClick]) -> list[str]:
+async def _insert(connection: Connection, clicks: Iterable[NewClick]) -> list[str]:
     """The ids that were new."""
     sql = queries("clicks")
     records = [
@@ -60,9 +73,9 @@ async def _insert(pool: Pool, clicks: Iterable[NewClick]) -> list[str]:
         for c in clicks
     ]
     if len(records) < COPY_FROM:
-        rows = await pool.fetch(sql["register"], *(list(column) for column in zip(*records, strict=True)))
+        rows = await connection.fetch(sql["register"], *(list(column) for column in zip(*records, strict=True)))
     else:
-        async with pool.acquire() as connection, connection.transaction():
+        async with connection.transaction():
             await connection.execute(sql["staging"])
             await connection.copy_records_to_table("incoming_clicks", records=records)
             rows = await connection.fetch(sql["register_staged"])

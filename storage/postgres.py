@@ -7,8 +7,8 @@ a whole batch, and so every connection also works through PgBouncer in transacti
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final, Protocol
 
 import asyncpg  # type: ignore[import-untyped]  # it ships no types; the protocols below are the part we use
@@ -39,6 +39,10 @@ AWAY: Final[tuple[type[Exception], ...]] = (
     asyncpg.InvalidCatalogNameError,
 )
 """Errors that say nothing about the data: the same call may succeed later."""
+
+
+class OverdueError(TimeoutError):
+    """A block of commands took longer than it may, and its connection was cut. It may have committed all the same."""
 
 
 class Row(Protocol):
@@ -88,7 +92,7 @@ class Pool(Protocol):
 
     async def execute(self, query: str, *args: object) -> str: ...
 
-    def acquire(self) -> AbstractAsyncContextManager[Connection]: ...
+    def acquire(self, *, timeout: float | None = None) -> AbstractAsyncContextManager[Connection]: ...
 
     def terminate(self) -> None: ...
 
@@ -96,14 +100,14 @@ class Pool(Protocol):
 
 
 async def open_pool(dsn: str, size: int) -> Pool:
-    """A pool of up to `size` connections, opened as they are needed: one at once. Raises one of AWAY.
+    """A pool of up to `size` connections, each opened when it is first needed: only then is a server missed.
 
     A connection is made within 5 s, a command answered within 30 s, or they raise TimeoutError.
     """
     await asyncio.to_thread(sqlfiles.preload)
     pool: Pool = await asyncpg.create_pool(
         dsn,
-        min_size=1,
+        min_size=0,
         max_size=size,
         timeout=CONNECT_TIMEOUT_S,
         command_timeout=COMMAND_TIMEOUT_S,
@@ -111,6 +115,37 @@ async def open_pool(dsn: str, size: int) -> Pool:
         server_settings={"application_name": "postback"},
     )
     return pool
+
+
+@asynccontextmanager
+async def borrowed(pool: Pool, limit_s: float) -> AsyncIterator[Connection]:
+    """A connection of the pool for a block of commands that may take `limit_s` in all; OverdueError after that.
+
+    What is overdue, cancelled or broken takes its connection along, at once: to cancel a command the driver asks the
+    server and waits for its word, which a server that hangs never gives.
+    """
+    is_overdue = False
+
+    def give_up() -> None:
+        nonlocal is_overdue
+        is_overdue = True
+        connection.terminate()
+
+    async with pool.acquire(timeout=limit_s) as connection:
+        watchdog = asyncio.get_running_loop().call_later(limit_s, give_up)
+        try:
+            yield connection
+        except Exception as error:
+            if is_overdue:
+                raise OverdueError(f"PostgreSQL did not answer within {limit_s:g} s") from error
+            if isinstance(error, AWAY):
+                connection.terminate()
+            raise
+        except BaseException:
+            connection.terminate()
+            raise
+        finally:
+            watchdog.cancel()
 
 
 async def connect(dsn: str) -> Connection:

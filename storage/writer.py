@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol, TypeVar
 
 from storage.backoff import StoppedError, retrying
-from storage.batch_store import BatchCounts, BatchStore
+from storage.batch_store import TIMEOUT_S, BatchCounts, BatchStore
 from storage.batcher import BatchLimits
 from storage.faults import is_transient
 from storage.postgres import Pool
@@ -54,7 +54,7 @@ class Writer:
         batch_age_ms: int,
         batch_bytes: int = BATCH_BYTES,
         times: QueueTimes | None = None,
-        timeout_s: float = 20.0,
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
         self._queues = [PartitionQueue(client, partition, consumer) for partition in range(partitions)]
         self._store = BatchStore(pool, timeout_s=timeout_s)
@@ -85,6 +85,7 @@ class _Drain:
         self._observer = observer
         self._stop = stop
         self._storing = asyncio.Lock()
+        self._has_given_up = False
 
     async def run(self, limits: BatchLimits, times: QueueTimes) -> None:
         reader = QueueReader(self._queue, limits, times, stop=self._stop, on_retry=self._on_retry("read"))
@@ -99,10 +100,13 @@ class _Drain:
         """Store the batch, then acknowledge it."""
         try:
             async with self._storing:
+                if self._has_given_up:
+                    return
                 if entries := [entry for entry in batch if not entry.is_gone]:
                     await self._record(entries)
             await self._retrying("settle", lambda: self._queue.settle(batch))
         except StoppedError:
+            self._has_given_up = True  # what one batch found away, the next need not wait for
             return
         reader.settled(batch)
 
