@@ -1,4 +1,4 @@
-"""Keeps worker processes alive: starts them, restarts a dead one with backoff, ends them in order."""
+"""Keeps worker processes alive: starts them, restarts a dead or silent one with backoff, ends them in order."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ BACKOFF_FIRST_S: Final = 0.2
 BACKOFF_MOST_S: Final = 10.0
 STEADY_S: Final = 30.0
 """A worker that lived so long begins anew with the first backoff."""
+SILENT_S: Final = 10
+"""A worker that has said nothing for so long is stuck: connections that it holds would hang for ever."""
 
 log = structlog.get_logger()
 
@@ -50,6 +52,7 @@ class _Worker:
         self._environment = environment
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = False
+        self._silent_s = 0
         self._task = asyncio.create_task(self._keep())
 
     async def stop(self, timeout_s: float) -> None:
@@ -100,14 +103,28 @@ class _Worker:
             self._signal(process, signal.SIGTERM)
         # The pipe stays open: its end tells the worker that the supervisor is gone.
         process.stdin.write(self.spec.orders)
+        watching: asyncio.Task[None] | None = None
         while line := await process.stdout.readline():
+            self._silent_s = 0
             if line == b"ready\n":
                 log.info("worker ready", worker=self.spec.name, pid=process.pid)
+                watching = asyncio.create_task(self._end_if_silent(process))
                 if not self.ready.done():
                     self.ready.set_result(None)
         code = await process.wait()
+        if watching is not None:
+            watching.cancel()
         process.stdin.close()
         return code
+
+    async def _end_if_silent(self, process: asyncio.subprocess.Process) -> None:
+        """SIGKILL after SILENT_S. Only seconds that this process saw pass count: when it was stopped itself, or the
+        machine slept, no worker is to blame."""
+        while self._silent_s < SILENT_S:
+            await asyncio.sleep(1)
+            self._silent_s += 1
+        log.error("worker is stuck, killing it", worker=self.spec.name, pid=process.pid, silent_s=self._silent_s)
+        self._signal(process, signal.SIGKILL)
 
     @staticmethod
     def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:

@@ -1,7 +1,7 @@
 """A worker process: `python -m ingest.worker`. Its orders come as one JSON line on standard input.
 
 The supervisor holds the other end of that pipe: its end of file means that the supervisor is gone, and is taken as
-SIGTERM. `ready` on standard output says that the worker works.
+SIGTERM. `ready` on standard output says that the worker works, and `alive` once a second that it still does.
 """
 
 from __future__ import annotations
@@ -11,12 +11,16 @@ import gc
 import os
 import signal
 import sys
+from contextlib import suppress
+from typing import Final
 
 import uvloop
 
 from ingest.app import run_receiver, run_writer
 from ingest.logs import configure_logging
 from ingest.orders import Orders, Role, decode_orders
+
+ALIVE_EVERY_S: Final = 1.0
 
 
 async def _work(orders: Orders) -> None:
@@ -28,7 +32,10 @@ async def _work(orders: Orders) -> None:
     loop.add_reader(sys.stdin.fileno(), _supervisor_gone, loop, stop)
     gc.collect()
     gc.freeze()  # What is loaded by now stays: no need to look at it at each collection.
-    await run(orders, stop, _say_ready)
+    os.set_blocking(sys.stdout.fileno(), False)
+    telling = asyncio.create_task(_tell_alive())
+    await run(orders, stop, lambda: _tell(b"ready\n"))
+    telling.cancel()
 
 
 def _supervisor_gone(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
@@ -37,9 +44,15 @@ def _supervisor_gone(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> No
         stop.set()
 
 
-def _say_ready() -> None:
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
+async def _tell_alive() -> None:
+    while True:
+        await asyncio.sleep(ALIVE_EVERY_S)
+        _tell(b"alive\n")
+
+
+def _tell(line: bytes) -> None:
+    with suppress(OSError):  # a supervisor that is stopped does not read, one that is gone shows on standard input
+        os.write(sys.stdout.fileno(), line)
 
 
 def _read_line() -> bytes:
