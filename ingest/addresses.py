@@ -1,4 +1,4 @@
-"""Whose request it is: the peer's address, or what a trusted proxy says of it."""
+"""Whose request it is: the peer's address, or what a trusted proxy says of it. Pure."""
 
 from __future__ import annotations
 
@@ -14,18 +14,26 @@ def parse_networks(texts: Sequence[str]) -> tuple[Network, ...]:
     return tuple(ip_network(text) for text in texts)
 
 
+def is_in(address: str | None, networks: Sequence[Network]) -> bool:
+    """Whether an address as `client_address` gives it lies in one of the networks; no address lies in none."""
+    if address is None:
+        return False
+    parsed = ip_address(address)
+    return any(parsed in network for network in networks)
+
+
 def client_address(peer: str | None, forwarded_for: str | None, trusted: Sequence[Network]) -> str | None:
     """The nearest address that is not a trusted proxy's, read from the right of X-Forwarded-For; None where the peer
     has none (a Unix socket). An entry that is no address ends the walk: what stands left of it cannot be believed."""
     address = _normal(peer)
-    if address is None or not trusted or not forwarded_for or not _is_in(address, trusted):
+    if address is None or not trusted or not forwarded_for or not is_in(address, trusted):
         return address
     for entry in reversed(forwarded_for.split(",")):
         candidate = _normal(entry.strip())
         if candidate is None:
             break
         address = candidate
-        if not _is_in(address, trusted):
+        if not is_in(address, trusted):
             break
     return address
 
@@ -34,6 +42,10 @@ def client_address(peer: str | None, forwarded_for: str | None, trusted: Sequenc
 def _normal(text: str | None) -> str | None:
     if not text:
         return None
+    if text.startswith("["):  # [address]:port, as some proxies write it
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:  # address:port
+        text = text.partition(":")[0]
     try:
         # Without the zone of a link-local IPv6 address: it means nothing elsewhere, and Postgres' inet refuses it.
         address = ip_address(text.partition("%")[0])
@@ -41,8 +53,3 @@ def _normal(text: str | None) -> str | None:
         return None
     mapped = getattr(address, "ipv4_mapped", None)
     return str(mapped or address)
-
-
-def _is_in(address: str, networks: Sequence[Network]) -> bool:
-    parsed = ip_address(address)
-    return any(parsed in network for network in networks)

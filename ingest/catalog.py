@@ -13,6 +13,8 @@ from enum import StrEnum
 from hashlib import sha256
 
 from dedup.policy import TrackMultiple
+from ingest.addresses import Network
+from ingest.signatures import PARAMETER, WINDOW_MS
 
 
 class Profile(StrEnum):
@@ -109,7 +111,8 @@ class Goal:
 @dataclass(frozen=True, slots=True)
 class Advertiser:
     """Who sends. `token_digests` as `token_digest` makes them; `aliases` maps own names to standard names.
-    `rate_limit`: the most postbacks a second that one receiver takes of it; None: no limit."""
+    `rate_limit`: the most postbacks a second that one receiver takes of it; None: no limit. `signing_keys`: any of them
+    signs; none: no signature is asked for. `allowed_networks`: where postbacks may come from; none: anywhere."""
 
     id: int
     name: str
@@ -117,6 +120,9 @@ class Advertiser:
     profile: Profile = Profile.JSON
     aliases: Mapping[str, str] = field(default_factory=dict)
     rate_limit: int | None = None
+    signing_keys: tuple[bytes, ...] = field(default=(), repr=False)
+    signature_window_ms: int = WINDOW_MS
+    allowed_networks: tuple[Network, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +157,10 @@ class ExchangeRates:
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The whole catalog at one moment. `click_id_names` and `secret_names` are what advertisers' aliases map to
-    click_id and security_token: needed before the advertiser of a postback is known."""
+    click_id and security_token, and what else must not get into params: needed before the advertiser of a postback is
+    known."""
 
     campaigns: Mapping[int, Campaign]
     exchange_rates: Mapping[tuple[str, str], ExchangeRates]
     click_id_names: frozenset[str] = frozenset()
-    secret_names: frozenset[str] = frozenset()
+    secret_names: frozenset[str] = frozenset({PARAMETER})

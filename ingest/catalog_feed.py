@@ -13,6 +13,7 @@ import structlog
 from ingest.catalog import Snapshot
 from ingest.catalog_kept import keep_rows, kept_rows
 from ingest.catalog_rows import build_snapshot
+from ingest.vault import Vault
 from storage.catalog_store import read_catalog
 from storage.postgres import AWAY, Connection, PostgresError, close, connect
 from storage.rows import CatalogRows
@@ -35,12 +36,13 @@ class CatalogFeed:
 
     A change is announced on the channel `catalog`; behind a pooler that swallows announcements, and for those that a
     lost connection swallowed, the catalog is also read every `poll_s`. While Postgres is away the last snapshot stays.
-    `kept` is the file that the last good catalog is kept in.
+    `kept` is the file that the last good catalog is kept in; `vault` opens signing secrets.
     """
 
-    def __init__(self, dsn: str, kept: Path, *, poll_s: float = POLL_S) -> None:
+    def __init__(self, dsn: str, kept: Path, *, vault: Vault | None = None, poll_s: float = POLL_S) -> None:
         self._dsn = dsn
         self._kept = kept
+        self._vault = vault
         self._poll_s = poll_s
         self._rows: CatalogRows | None = None
         self._snapshot: Snapshot | None = None
@@ -55,7 +57,8 @@ class CatalogFeed:
         return self._snapshot
 
     async def start(self) -> None:
-        """Load the catalog: from Postgres, or while that is away from the kept file. Raises CatalogUnavailableError."""
+        """Load the catalog: from Postgres, or while that is away from the kept file. Raises CatalogUnavailableError,
+        and VaultError where a signing secret cannot be opened."""
         try:
             self._connection = await self._connect()
         except (*AWAY, PostgresError) as error:
@@ -145,7 +148,7 @@ class CatalogFeed:
         _log.warning("Postgres is away; starting with the kept catalog", path=str(self._kept), error=_said(why))
 
     async def _use(self, rows: CatalogRows) -> None:
-        self._snapshot = await asyncio.to_thread(build_snapshot, rows)
+        self._snapshot = await asyncio.to_thread(build_snapshot, rows, self._vault)
         self._rows = rows
         _log.info("catalog loaded", campaigns=len(rows.campaigns), goals=len(rows.goals))
 

@@ -13,6 +13,7 @@ from dedup.policy import TrackMultiple
 from ingest import catalog_values as values
 from ingest.catalog import GoalType, PayoutOf, Profile, Status
 from ingest.catalog_table import Table
+from ingest.vault import Vault
 from storage.rows import (
     AdvertiserRow,
     CampaignRow,
@@ -42,14 +43,15 @@ class CatalogFile:
     places: Mapping[tuple[str, int], str]
 
 
-def parse_catalog(text: str) -> CatalogFile:
-    """The file's contents. Raises CatalogError with all problems; references are checked at import."""
+def parse_catalog(text: str, vault: Vault | None = None) -> CatalogFile:
+    """The file's contents, its signing secrets encrypted by `vault`. Raises CatalogError with all problems; references
+    are checked at import."""
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise CatalogError([f"not valid TOML: {error}"]) from None
     problems: list[str] = []
-    reader = _Reader()
+    reader = _Reader(vault)
     root = Table(document, "", problems)
     rows = CatalogRows(
         advertisers=tuple(reader.advertiser(table) for table in root.tables("advertisers")),
@@ -75,7 +77,8 @@ def parse_catalog(text: str) -> CatalogFile:
 class _Reader:
     """What is collected while tables are read: goals come from within campaigns, ids are unique across the file."""
 
-    def __init__(self) -> None:
+    def __init__(self, vault: Vault | None) -> None:
+        self._vault = vault
         self.goals: list[GoalRow] = []
         self.places: dict[tuple[str, int], str] = {}
 
@@ -92,6 +95,10 @@ class _Reader:
             security_tokens=table.take("security_tokens", values.security_tokens, ()),
             profile=table.take("profile", values.choice(Profile), Profile.JSON.value),
             aliases=table.take("aliases", values.aliases, {}),
+            signing_secrets=table.take("signing_secrets", values.signing_secrets(self._vault), ()),
+            signature_window_ms=table.take("signature_window", _optional(values.signature_window_ms), None),
+            allowed_addresses=table.take("allowed_addresses", values.allowed_addresses, ()),
+            rate_limit=table.take("rate_limit", _optional(values.rate_limit), None),
         )
         table.done()
         return row

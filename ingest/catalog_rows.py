@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, time
 
 from dedup.policy import TrackMultiple
+from ingest.addresses import parse_networks
 from ingest.catalog import (
     Advertiser,
     Campaign,
@@ -21,19 +22,24 @@ from ingest.catalog import (
     Status,
     Terms,
 )
+from ingest.signatures import PARAMETER, WINDOW_MS
+from ingest.vault import Vault, VaultError
 from storage.catalog_store import read_catalog
 from storage.postgres import Connection
 from storage.rows import AdvertiserRow, CatalogRows, ExchangeRateRow, GoalRow, RateRow
 
 
-async def load_snapshot(connection: Connection) -> Snapshot:
-    """The catalog as it stands at one moment. The connection must not be in a transaction."""
-    return build_snapshot(await read_catalog(connection))
+async def load_snapshot(connection: Connection, vault: Vault | None = None) -> Snapshot:
+    """The catalog as it stands at one moment. The connection must not be in a transaction. Raises VaultError."""
+    return build_snapshot(await read_catalog(connection), vault)
 
 
-def build_snapshot(rows: CatalogRows) -> Snapshot:
-    """The rows, indexed. Of two that quarrel (which an import refuses) the first in order counts."""
-    advertisers = {row.id: _advertiser(row) for row in rows.advertisers}
+def build_snapshot(rows: CatalogRows, vault: Vault | None = None) -> Snapshot:
+    """The rows, indexed. Of two that quarrel (which an import refuses) the first in order counts.
+
+    Raises VaultError where a signing secret cannot be opened: to go on without it would be to ask for no signature.
+    """
+    advertisers = {row.id: _advertiser(row, vault) for row in rows.advertisers}
     goals: defaultdict[int, list[tuple[GoalRow, Goal]]] = defaultdict(list)
     for row in rows.goals:
         goals[row.campaign_id].append((row, _goal(row)))
@@ -55,12 +61,31 @@ def build_snapshot(rows: CatalogRows) -> Snapshot:
         },
         exchange_rates=_exchange_rates(rows.exchange_rates),
         click_id_names=_own_names(rows.advertisers, "click_id"),
-        secret_names=_own_names(rows.advertisers, "security_token"),
+        secret_names=_own_names(rows.advertisers, "security_token") | {PARAMETER},
     )
 
 
-def _advertiser(row: AdvertiserRow) -> Advertiser:
-    return Advertiser(row.id, row.name, row.security_tokens, Profile(row.profile), row.aliases)
+def _advertiser(row: AdvertiserRow, vault: Vault | None) -> Advertiser:
+    return Advertiser(
+        id=row.id,
+        name=row.name,
+        token_digests=row.security_tokens,
+        profile=Profile(row.profile),
+        aliases=row.aliases,
+        rate_limit=row.rate_limit,
+        signing_keys=tuple(_signing_key(row, sealed, vault) for sealed in row.signing_secrets),
+        signature_window_ms=WINDOW_MS if row.signature_window_ms is None else row.signature_window_ms,
+        allowed_networks=parse_networks(row.allowed_addresses),
+    )
+
+
+def _signing_key(row: AdvertiserRow, sealed: str, vault: Vault | None) -> bytes:
+    try:
+        if vault is None:
+            raise VaultError("there is no key to open it with")
+        return vault.open(sealed).encode()
+    except VaultError as error:
+        raise VaultError(f"advertiser {row.id} ({row.name}): a signing secret {error}") from None
 
 
 def _goal(row: GoalRow) -> Goal:

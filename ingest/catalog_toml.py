@@ -16,7 +16,7 @@ _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def format_catalog(rows: CatalogRows) -> str:
-    """The file's text. Security tokens are digests: no token can be read from it."""
+    """The file's text. Security tokens are digests, signing secrets encrypted: none can be read from it."""
     goals: defaultdict[int, list[GoalRow]] = defaultdict(list)
     for goal in rows.goals:
         goals[goal.campaign_id].append(goal)
@@ -42,6 +42,14 @@ def _advertiser(row: AdvertiserRow) -> Iterator[str]:
     if row.aliases:
         pairs = (f"{_key(own)} = {_text(standard)}" for own, standard in sorted(row.aliases.items()))
         yield f"aliases = {{ {', '.join(pairs)} }}"
+    if row.signing_secrets:
+        yield f"signing_secrets = {_texts(row.signing_secrets)}"
+    if row.signature_window_ms is not None:
+        yield f"signature_window = {_text(format_duration(row.signature_window_ms))}"
+    if row.allowed_addresses:
+        yield f"allowed_addresses = {_texts(row.allowed_addresses)}"
+    if row.rate_limit is not None:
+        yield f"rate_limit = {row.rate_limit}"
 
 
 def _campaign(row: CampaignRow) -> Iterator[str]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from datetime import date, datetime
 from enum import StrEnum
+from ipaddress import IPv6Network, ip_network
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -15,6 +16,7 @@ from ingest.config import parse_duration_ms
 from ingest.iso import COUNTRIES, CURRENCIES
 from ingest.macros import is_macro
 from ingest.text import problem
+from ingest.vault import PREFIX, Vault, VaultError
 from ingest.wire import STANDARD_ALIASES
 
 STANDARD_NAMES: Final = frozenset(STANDARD_ALIASES.values())
@@ -24,6 +26,10 @@ MAX_NAME: Final = 200
 MAX_VALUE: Final = 255
 MAX_PARAMETER: Final = 64
 MAX_DURATION_MS: Final = 3650 * 86_400_000
+MAX_SECRETS: Final = 2
+MIN_SECRET: Final = 16
+MAX_NETWORKS: Final = 256
+MAX_RATE: Final = 1_000_000
 _MAX_ID: Final = 2**63 - 1
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -162,6 +168,67 @@ def _security_token(value: object) -> str:
     if not _DIGEST.fullmatch(token):
         raise ValueError('expected "sha256:" and 64 hexadecimal digits in lower case')
     return token
+
+
+def signing_secrets(vault: Vault | None) -> Callable[[object], tuple[str, ...]]:
+    """Secrets, encrypted; one that is encrypted already is encrypted anew. No message shows a secret."""
+
+    def read(value: object) -> str:
+        secret = text(255)(value)
+        if vault is None:
+            raise ValueError("cannot be encrypted: there is no key")
+        if secret.startswith(PREFIX):
+            try:
+                return vault.seal(vault.open(secret))
+            except VaultError as error:
+                raise ValueError(str(error)) from None
+        if len(secret) < MIN_SECRET:
+            raise ValueError(f"shorter than {MIN_SECRET} characters; make one with: openssl rand -hex 32")
+        return vault.seal(secret)
+
+    def read_all(value: object) -> tuple[str, ...]:
+        secrets = _items(value, read)
+        if len(secrets) > MAX_SECRETS:
+            raise ValueError(f"more than {MAX_SECRETS}: one that is used, and the one before or after it")
+        return secrets
+
+    return read_all
+
+
+def allowed_addresses(value: object) -> tuple[str, ...]:
+    """Networks, as Postgres writes them: an address is one of /32 or /128."""
+    networks = _items(value, _network)
+    if len(networks) > MAX_NETWORKS:
+        raise ValueError(f"more than {MAX_NETWORKS}")
+    return networks
+
+
+def _network(value: object) -> str:
+    expected = 'expected an address or a network such as "203.0.113.7" or "203.0.113.0/24"'
+    if not isinstance(value, str) or "%" in value:
+        raise ValueError(expected)
+    try:
+        network = ip_network(value)
+    except ValueError as error:
+        raise ValueError(f"{expected}: {error}") from None
+    if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped is not None:
+        raise ValueError("is IPv4 written as IPv6; write it as IPv4")
+    return str(network)
+
+
+def rate_limit(value: object) -> int:
+    """Postbacks a second."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MAX_RATE:
+        raise ValueError(f"expected postbacks a second, from 1 to {MAX_RATE}")
+    return value
+
+
+def signature_window_ms(value: object) -> int:
+    """A duration that is longer than nothing."""
+    ms = duration_ms(value)
+    if ms == 0:
+        raise ValueError('must be longer than 0; leave it out for "5m"')
+    return ms
 
 
 def aliases(value: object) -> dict[str, str]:

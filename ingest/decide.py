@@ -14,10 +14,13 @@ import msgspec
 
 from dedup.policy import Claim, claim_for
 from ingest import money
+from ingest.addresses import is_in
 from ingest.catalog import Advertiser, Campaign, Goal, GoalType, Rate, Snapshot, Status, token_digest
 from ingest.clicks import Click
 from ingest.iso import CURRENCIES
 from ingest.reasons import Reason
+from ingest.signatures import Signed
+from ingest.signatures import problem as signature_problem
 from ingest.wire import Postback
 from storage.records import Kind, Record
 
@@ -82,11 +85,13 @@ def decide(
     snapshot: Snapshot,
     rules: Rules,
     trace: Trace | None = None,
+    signed: Signed | None = None,
 ) -> Decision:
-    """Decide one postback. `click` is the one that its click_id names, None where there is none."""
+    """Decide one postback. `click` is the one that its click_id names, None where there is none; `signed` what it is
+    signed with."""
     campaign = snapshot.campaigns.get(click.campaign_id) if click else None
     try:
-        return _accept(receipt, postback, click, campaign, snapshot, rules, trace)
+        return _accept(receipt, postback, click, campaign, snapshot, rules, trace, signed)
     except _RefusedError as refused:
         if trace:
             trace("refused", f"{refused.refusal.reason}: {refused.refusal.detail}")
@@ -101,6 +106,7 @@ def _accept(
     snapshot: Snapshot,
     rules: Rules,
     trace: Trace | None,
+    signed: Signed | None,
 ) -> Decision:
     if postback.fault:
         raise _RefusedError(postback.fault.reason, postback.fault.detail)
@@ -115,7 +121,11 @@ def _accept(
     advertiser = campaign.advertiser
     if trace:
         trace("campaign", f"{campaign.id} {campaign.name!r} of {advertiser.name!r}, {campaign.currency}")
+    if advertiser.allowed_networks and not is_in(receipt.remote_ip, advertiser.allowed_networks):
+        raise _RefusedError(Reason.ADDRESS_NOT_ALLOWED, "address: not one of the advertiser's")
     _check_token(advertiser, postback.security_token)
+    if advertiser.signing_keys:
+        _check_signature(advertiser, signed, receipt.received_us // 1000)
     if campaign.status is not Status.ACTIVE:
         raise _RefusedError(Reason.CAMPAIGN_INACTIVE, "click_id: its campaign is not active")
     window_ms = _check_age(campaign, click, receipt.received_us // 1000, rules)
@@ -200,6 +210,12 @@ def _check_token(advertiser: Advertiser, token: str | None) -> None:
     # Every live token is compared, whichever matches: the time tells nothing.
     if sum(compare_digest(digest, known) for known in advertiser.token_digests) == 0:
         raise _RefusedError(Reason.BAD_TOKEN, "security_token: not accepted")
+
+
+def _check_signature(advertiser: Advertiser, signed: Signed | None, received_ms: int) -> None:
+    wrong = signature_problem(signed, advertiser.signing_keys, received_ms, advertiser.signature_window_ms)
+    if wrong is not None:
+        raise _RefusedError(Reason.BAD_SIGNATURE, wrong)
 
 
 def _check_age(campaign: Campaign, click: Click, received_ms: int, rules: Rules) -> int:

@@ -16,6 +16,7 @@ from ingest.clicks import Click
 from ingest.decide import Decision, Receipt, Rules, decide
 from ingest.outcome import AWAY, UNAVAILABLE, Outcome, Result
 from ingest.reasons import Reason
+from ingest.signatures import Signed, signed_parameters
 from ingest.wire import Fault, Pairs, Postback, interpret
 from storage.records import encode
 
@@ -28,12 +29,14 @@ _FORBIDDEN: Final = frozenset({Reason.BAD_TOKEN, Reason.BAD_SIGNATURE, Reason.AD
 
 
 class Arrival(msgspec.Struct, frozen=True, gc=False):
-    """A postback as it came in: when and where from, and its names and values. `fault`: why it has none."""
+    """A postback as it came in: when and where from, and its names and values. `fault`: why it has none. `signed`: what
+    its request's signature header covers, if there was one."""
 
     receipt: Receipt
     pairs: Pairs
     idempotency_key: str | None = None
     fault: Fault | None = None
+    signed: Signed | None = None
 
 
 Admit = Callable[[Advertiser], bool]
@@ -82,7 +85,8 @@ class Recorder:
                 continue
             click = None if click_id is None else clicks[click_id]
             mine = for_advertiser(arrival, postback, click, snapshot)
-            decision = decide(arrival.receipt, mine, click, snapshot, self._rules)
+            signed = signature_of(arrival, click, snapshot)
+            decision = decide(arrival.receipt, mine, click, snapshot, self._rules, signed=signed)
             if admit is not None and decision.advertiser is not None and not admit(decision.advertiser):
                 outcomes[place] = UNAVAILABLE
                 continue
@@ -129,6 +133,14 @@ def for_advertiser(arrival: Arrival, postback: Postback, click: Click | None, sn
             fault = None
         own = replace(own, click_id=postback.click_id, fault=fault)
     return _with_key(own, arrival.idempotency_key)
+
+
+def signature_of(arrival: Arrival, click: Click | None, snapshot: Snapshot) -> Signed | None:
+    """What the arrival is signed with, in the header or in parameters, if its advertiser asks for a signature."""
+    campaign = snapshot.campaigns.get(click.campaign_id) if click else None
+    if campaign is None or not campaign.advertiser.signing_keys:
+        return None
+    return arrival.signed or signed_parameters(arrival.pairs, arrival.idempotency_key)
 
 
 def _with_key(postback: Postback, idempotency_key: str | None) -> Postback:

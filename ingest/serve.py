@@ -24,6 +24,7 @@ from ingest.engines.checks import Severity
 from ingest.http_server import bind, start_server
 from ingest.orders import Orders, Role, encode_orders
 from ingest.supervisor import Supervisor, WorkerSpec
+from ingest.vault import ensure_vault
 
 log = structlog.get_logger()
 
@@ -76,6 +77,7 @@ async def serve(
         urls = await _engines(config, stack)
         await _check(config, role, urls)
         ensure_admin_key(config.admin_key_path)
+        ensure_vault(config.secret_key_path)
         await before_workers(urls)
         environment = _environment(config)
         specs = [

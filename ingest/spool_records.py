@@ -20,6 +20,7 @@ from ingest.bodies import Nested
 from ingest.decide import Receipt
 from ingest.reasons import Reason
 from ingest.recorder import Arrival
+from ingest.signatures import Signed
 from ingest.wire import Fault, Pairs
 
 HEADER: Final = b"postback spool 1\n"
@@ -35,6 +36,7 @@ class _Body(msgspec.Struct, frozen=True, array_like=True):
     idempotency_key: str | None
     pairs: list[tuple[bytes, bytes, bool]]
     fault: tuple[str, str] | None
+    signed: tuple[bytes, list[bytes], int] | None = None  # not in records that older versions wrote
 
 
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -51,7 +53,7 @@ class Damage:
 
 def encode_arrival(arrival: Arrival) -> bytes:
     """The arrival as one record."""
-    receipt, fault = arrival.receipt, arrival.fault
+    receipt, fault, signed = arrival.receipt, arrival.fault, arrival.signed
     body = _encoder.encode(
         _Body(
             receipt.postback_id.bytes,
@@ -60,6 +62,7 @@ def encode_arrival(arrival: Arrival) -> bytes:
             arrival.idempotency_key,
             [(_bytes(name), _bytes(value), isinstance(value, Nested)) for name, value in arrival.pairs],
             None if fault is None else (fault.reason.value, fault.detail),
+            None if signed is None else (signed.message, list(signed.signatures), signed.timestamp_s),
         )
     )
     return _FRAME.pack(len(body), crc32(body)) + body
@@ -94,7 +97,8 @@ def _decode_body(body: bytes) -> Arrival:
     ]
     fault = None if read.fault is None else Fault(Reason(read.fault[0]), read.fault[1])
     receipt = Receipt(UUID(bytes=read.postback_id), read.received_us, read.remote_ip)
-    return Arrival(receipt, pairs, read.idempotency_key, fault)
+    signed = None if read.signed is None else Signed(read.signed[0], tuple(read.signed[1]), read.signed[2])
+    return Arrival(receipt, pairs, read.idempotency_key, fault, signed)
 
 
 def _bytes(text: str) -> bytes:

@@ -50,14 +50,25 @@ def _catalog(
     for goal_id, publisher_id, countries, *terms in rates:
         rates_of[goal_id].append(RateRow(publisher_id, tuple(countries), *terms))
     return CatalogRows(
-        advertisers=tuple(
-            AdvertiserRow(advertiser_id, name, tuple(tokens), profile, orjson.loads(aliases))
-            for advertiser_id, name, tokens, profile, aliases in advertisers
-        ),
+        advertisers=tuple(_advertiser(row) for row in advertisers),
         publishers=tuple(PublisherRow(*row) for row in publishers),
         campaigns=tuple(CampaignRow(*row) for row in campaigns),
         goals=tuple(_goal(row, rates_of[row["id"]]) for row in goals),
         exchange_rates=tuple(ExchangeRateRow(*row) for row in exchange_rates),
+    )
+
+
+def _advertiser(row: Row) -> AdvertiserRow:
+    return AdvertiserRow(
+        id=row["id"],
+        name=row["name"],
+        security_tokens=tuple(row["security_tokens"]),
+        profile=row["profile"],
+        aliases=orjson.loads(row["aliases"]),
+        signing_secrets=tuple(row["signing_secrets"]),
+        signature_window_ms=row["signature_window_ms"],
+        allowed_addresses=tuple(row["allowed_addresses"]),
+        rate_limit=row["rate_limit"],
     )
 
 
@@ -86,7 +97,17 @@ async def write_catalog(connection: Connection, rows: CatalogRows) -> None:
     await connection.executemany(
         sql["put_advertiser"],
         [
-            (row.id, row.name, row.security_tokens, row.profile, orjson.dumps(dict(row.aliases)).decode())
+            (
+                row.id,
+                row.name,
+                row.security_tokens,
+                row.profile,
+                orjson.dumps(dict(row.aliases)).decode(),
+                row.signing_secrets,
+                row.signature_window_ms,
+                row.allowed_addresses,
+                row.rate_limit,
+            )
             for row in rows.advertisers
         ],
     )

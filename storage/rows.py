@@ -13,13 +13,18 @@ from datetime import date
 
 @dataclass(frozen=True, slots=True)
 class AdvertiserRow:
-    """`security_tokens` are digests (`sha256:<hex>`)."""
+    """`security_tokens` are digests (`sha256:<hex>`), `signing_secrets` are encrypted (`enc:<base64url>`),
+    `allowed_addresses` networks as Postgres writes them (`203.0.113.7/32`). None: as built in, no limit."""
 
     id: int
     name: str
     security_tokens: tuple[str, ...] = ()
     profile: str = "json"
     aliases: Mapping[str, str] = field(default_factory=dict)
+    signing_secrets: tuple[str, ...] = ()
+    signature_window_ms: int | None = None
+    allowed_addresses: tuple[str, ...] = ()
+    rate_limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

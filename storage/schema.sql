@@ -14,8 +14,15 @@ CREATE TABLE public.advertisers (
     security_tokens text[] DEFAULT '{}'::text[] NOT NULL,
     profile text DEFAULT 'json'::text NOT NULL,
     aliases jsonb DEFAULT '{}'::jsonb NOT NULL,
+    signing_secrets text[] DEFAULT '{}'::text[] NOT NULL,
+    signature_window_ms bigint,
+    allowed_addresses cidr[] DEFAULT '{}'::cidr[] NOT NULL,
+    rate_limit integer,
     CONSTRAINT advertisers_id_check CHECK ((id > 0)),
-    CONSTRAINT advertisers_profile_check CHECK ((profile = ANY (ARRAY['json'::text, 'text'::text, 'pixel'::text, 'empty'::text])))
+    CONSTRAINT advertisers_profile_check CHECK ((profile = ANY (ARRAY['json'::text, 'text'::text, 'pixel'::text, 'empty'::text]))),
+    CONSTRAINT advertisers_rate_limit_check CHECK ((rate_limit > 0)),
+    CONSTRAINT advertisers_signature_window_ms_check CHECK ((signature_window_ms > 0)),
+    CONSTRAINT advertisers_signing_secrets_check CHECK ((cardinality(signing_secrets) <= 2))
 );
 
 COMMENT ON TABLE public.advertisers IS 'Who sends postbacks and pays the revenue.';
@@ -25,6 +32,14 @@ COMMENT ON COLUMN public.advertisers.security_tokens IS 'SHA-256 digests of the 
 COMMENT ON COLUMN public.advertisers.profile IS 'The shape of the answers: json, text, pixel or empty.';
 
 COMMENT ON COLUMN public.advertisers.aliases IS 'The advertiser''s own parameter names, each to the standard name it stands for.';
+
+COMMENT ON COLUMN public.advertisers.signing_secrets IS 'Secrets of HMAC signatures, encrypted, as enc:<base64url>; none: no signature is asked for.';
+
+COMMENT ON COLUMN public.advertisers.signature_window_ms IS 'How far a signature''s time may be from when it was received; null: five minutes.';
+
+COMMENT ON COLUMN public.advertisers.allowed_addresses IS 'Where postbacks may come from; none: anywhere.';
+
+COMMENT ON COLUMN public.advertisers.rate_limit IS 'The most postbacks a second that one receiver takes; null: no limit.';
 
 CREATE TABLE public.campaigns (
     id bigint NOT NULL,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from dedup.policy import TrackMultiple
+from ingest.addresses import parse_networks
 from ingest.catalog import (
     Advertiser,
     Campaign,
@@ -24,6 +25,7 @@ from ingest.catalog import (
 from ingest.clicks import Click
 from ingest.decide import Receipt
 from ingest.money import MICROS
+from ingest.signatures import PARAMETER
 
 CLICKED_MS = 1_790_000_000_000
 DAY_MS = 86_400_000
@@ -70,6 +72,8 @@ def advertiser(
     aliases: Mapping[str, str] | None = None,
     profile: Profile = Profile.JSON,
     advertiser_id: int = 1,
+    signing_secrets: Sequence[str] = (),
+    networks: Sequence[str] = (),
 ) -> Advertiser:
     return Advertiser(
         id=advertiser_id,
@@ -77,6 +81,8 @@ def advertiser(
         token_digests=tuple(token_digest(token) for token in tokens),
         profile=profile,
         aliases=aliases or {},
+        signing_keys=tuple(secret.encode() for secret in signing_secrets),
+        allowed_networks=parse_networks(networks),
     )
 
 
@@ -113,7 +119,7 @@ def snapshot(*campaigns: Campaign, exchange_rates: Mapping[tuple[str, str], Exch
         campaigns={one.id: one for one in campaigns},
         exchange_rates=exchange_rates or {},
         click_id_names=frozenset(name for name, field in aliases if field == "click_id"),
-        secret_names=frozenset(name for name, field in aliases if field == "security_token"),
+        secret_names=frozenset(name for name, field in aliases if field == "security_token") | {PARAMETER},
     )
 
 

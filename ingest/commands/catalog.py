@@ -11,6 +11,7 @@ from ingest.catalog_import import ImportSummary, export_catalog, import_catalog
 from ingest.commands.output import console, table
 from ingest.commands.session import CommandError, open_database
 from ingest.config import Config
+from ingest.vault import ensure_vault
 
 _KINDS = ("advertisers", "publishers", "campaigns", "goals", "exchange_rates")
 
@@ -21,7 +22,7 @@ async def import_catalog_file(config: Config, path: Path) -> None:
         text = await asyncio.to_thread(path.read_text, encoding="utf-8")
     except UnicodeDecodeError:
         raise CommandError(f"{path}: not valid UTF-8") from None
-    catalog = parse_catalog(text)
+    catalog = parse_catalog(text, await asyncio.to_thread(ensure_vault, config.secret_key_path))
     async with open_database(config, may_migrate=True) as connection:
         summary = await import_catalog(connection, catalog)
     _report(summary)

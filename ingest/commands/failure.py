@@ -12,6 +12,7 @@ from ingest.config import ConfigError
 from ingest.engines import EngineError
 from ingest.serve import ServeError
 from ingest.supervisor import WorkerFailedError
+from ingest.vault import VaultError
 from storage.migrate import MigrationError
 from storage.postgres import DriverError, PostgresError
 
@@ -23,6 +24,7 @@ _SAID_WELL = (
     EngineError,
     MigrationError,
     ServeError,
+    VaultError,
     WorkerFailedError,
 )
 """Errors of our own, whose messages say what is wrong and what to do."""

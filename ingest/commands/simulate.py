@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -25,7 +26,8 @@ from ingest.config import Config
 from ingest.decide import Decision, decide
 from ingest.outcome import Outcome, Result
 from ingest.receiver import new_receipt
-from ingest.recorder import Arrival, for_advertiser, outcome_of, read_postback
+from ingest.recorder import Arrival, for_advertiser, outcome_of, read_postback, signature_of
+from ingest.vault import ensure_vault
 from ingest.wire import Postback, read_query
 from storage.clicks import fetch_clicks
 from storage.postgres import Pool, close, open_pool
@@ -101,7 +103,8 @@ class Simulator:
         if not pairs:
             raise CommandError("expected a postback's parameters, such as 'click_id=demo-us-1&goal=install'")
         async with self._pool.acquire() as connection:
-            snapshot = await load_snapshot(connection)
+            vault = await asyncio.to_thread(ensure_vault, self._config.secret_key_path)
+            snapshot = await load_snapshot(connection, vault)
         arrival = Arrival(new_receipt(None), pairs)
         postback = read_postback(arrival, snapshot)
         click = None if postback.click_id is None else await self._click(postback.click_id)
@@ -109,7 +112,8 @@ class Simulator:
         self._trace("postback", _said(postback))
         if postback.security_token is not None and _has_tokens(click, snapshot):
             self._trace("token", "given")
-        decision = decide(arrival.receipt, postback, click, snapshot, rules_of(self._config), self._trace)
+        signed = signature_of(arrival, click, snapshot)
+        decision = decide(arrival.receipt, postback, click, snapshot, rules_of(self._config), self._trace, signed)
         outcome = outcome_of(decision, await self._claim(decision))
         self._trace("answer", _answer(answer(outcome)))
         return Simulation(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 
 from ingest.catalog_rows import load_snapshot
@@ -9,12 +10,13 @@ from ingest.commands.info import places
 from ingest.commands.session import CommandError, open_database
 from ingest.config import Config
 from ingest.event_url import event_url, find_goal
+from ingest.vault import ensure_vault
 
 
 async def show_url(config: Config, campaign_id: int, goal_name: str, base: str | None) -> None:
     """Print it. Raises CommandError for a campaign or goal that does not exist."""
     async with open_database(config) as connection:
-        snapshot = await load_snapshot(connection)
+        snapshot = await load_snapshot(connection, await asyncio.to_thread(ensure_vault, config.secret_key_path))
         base = base or places(config)["url"]
     if base is None:
         raise CommandError("server.port is 0 and no server runs: give the address with --base")

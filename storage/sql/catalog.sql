@@ -5,7 +5,8 @@
 LOCK TABLE advertisers, publishers, campaigns, goals, goal_rates, exchange_rates IN SHARE ROW EXCLUSIVE MODE;
 
 -- name: advertisers
-SELECT id, name, security_tokens, profile, aliases::text
+SELECT id, name, security_tokens, profile, aliases::text, signing_secrets, signature_window_ms,
+       allowed_addresses::text[], rate_limit
 FROM advertisers
 ORDER BY id;
 
@@ -37,11 +38,14 @@ FROM exchange_rates
 ORDER BY from_currency, to_currency, valid_from;
 
 -- name: put_advertiser
-INSERT INTO advertisers (id, name, security_tokens, profile, aliases)
-VALUES ($1, $2, $3::text[], $4, $5::text::jsonb)
+INSERT INTO advertisers (id, name, security_tokens, profile, aliases, signing_secrets, signature_window_ms,
+                         allowed_addresses, rate_limit)
+VALUES ($1, $2, $3::text[], $4, $5::text::jsonb, $6::text[], $7, $8::text[]::cidr[], $9)
 ON CONFLICT (id) DO UPDATE
 SET name = excluded.name, security_tokens = excluded.security_tokens, profile = excluded.profile,
-    aliases = excluded.aliases;
+    aliases = excluded.aliases, signing_secrets = excluded.signing_secrets,
+    signature_window_ms = excluded.signature_window_ms, allowed_addresses = excluded.allowed_addresses,
+    rate_limit = excluded.rate_limit;
 
 -- name: put_publisher
 INSERT INTO publishers (id, name)

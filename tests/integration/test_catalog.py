@@ -218,7 +218,7 @@ async def test_the_snapshot_is_what_decisions_need(connection: Connection) -> No
     assert shop.advertiser.token_digests == (token_digest("demo-token"), token_digest("demo-token-old"))
     assert bank.advertiser.profile is Profile.TEXT
     assert snapshot.click_id_names == {"lead_ref"}
-    assert snapshot.secret_names == {"shop_key"}
+    assert snapshot.secret_names == {"shop_key", "signature"}
     install = games.goals["install"]
     assert install.track_multiple is TrackMultiple.NO
     us = Rate(Terms(2_000_000), Terms(1_400_000))
@@ -394,7 +394,7 @@ async def test_an_unusable_catalog_is_an_error_in_the_log_and_the_last_one_stays
     failed = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def fail(rows: object) -> Snapshot:
+    def fail(rows: object, vault: object) -> Snapshot:
         loop.call_soon_threadsafe(failed.set)
         raise KeyError(rows)
 

@@ -1,0 +1,86 @@
+"""Signing secrets at rest: encrypted with a key from a file that only its owner can read.
+
+AES-SIV (RFC 5297): authenticated, and the same secret always gives the same text, so that a catalog that is imported
+again changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+
+PREFIX: Final = "enc:"
+"""What an encrypted secret begins with."""
+KEY_BYTES: Final = 64
+_PURPOSE: Final = [b"postback signing secret"]
+
+
+class VaultError(Exception):
+    """The key cannot be read or made, or a secret cannot be opened with it; the message says what to do."""
+
+
+class Vault:
+    """Seals with the first key, opens with any: so keys can be changed one after the other."""
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        self._ciphers = [AESSIV(key) for key in keys]
+
+    def seal(self, secret: str) -> str:
+        """The secret as it is stored: `enc:<base64url>`."""
+        return PREFIX + urlsafe_b64encode(self._ciphers[0].encrypt(secret.encode(), _PURPOSE)).decode()
+
+    def open(self, sealed: str) -> str:
+        """What was sealed. Raises VaultError."""
+        try:
+            data = urlsafe_b64decode(sealed.removeprefix(PREFIX).encode("ascii"))
+        except ValueError:
+            raise VaultError("not what an export writes: the encrypted secret is damaged") from None
+        for cipher in self._ciphers:
+            try:
+                return cipher.decrypt(data, _PURPOSE).decode()
+            except (InvalidTag, ValueError):
+                continue
+        raise VaultError("was encrypted with another key: this machine needs the same admin.secret_key_file")
+
+
+def ensure_vault(path: Path) -> Vault:
+    """The keys in `path`, one a line; made if there is no such file. Raises VaultError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            _make(path)
+        lines = path.read_text(encoding="ascii").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise VaultError(f"admin.secret_key_file: {path}: {error}") from None
+    try:
+        keys = [urlsafe_b64decode(line) for line in lines]
+    except ValueError:
+        keys = []
+    if not keys or any(len(key) != KEY_BYTES for key in keys):
+        raise VaultError(
+            f"admin.secret_key_file: {path}: expected keys of {KEY_BYTES} bytes in base64url, one a line; put back the"
+            " file of before: without it the signing secrets in the catalog cannot be read"
+        )
+    return Vault(keys)
+
+
+def _make(path: Path) -> None:
+    """Whole or not at all, and never over another: two processes may start at once."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(urlsafe_b64encode(os.urandom(KEY_BYTES)) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(temporary, path)
+    except FileExistsError:
+        return
+    finally:
+        temporary.unlink()
