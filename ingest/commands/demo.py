@@ -15,7 +15,8 @@ from ingest.admin import ensure_admin_key
 from ingest.commands.demo_postbacks import CLICKS, POSTBACKS, DemoPostback
 from ingest.commands.output import coloured, console, table
 from ingest.commands.sample import has_sample
-from ingest.commands.session import CommandError, Server, open_postgres, require_schema, running_servers
+from ingest.commands.servers import Server, running_servers
+from ingest.commands.session import CommandError, open_postgres, require_schema
 from ingest.config import Config
 from ingest.engines import running_urls
 from storage.postgres import Connection
@@ -67,8 +68,9 @@ class _Demo:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
             await self._register_clicks(session)
             rows = [row for postback in POSTBACKS for row in await self._send(session, postback)]
-        out.print(f"{len(self._verdicts)} postbacks to {self._server.url}", soft_wrap=True)
-        out.print(table(("what", "sent", "answer", "", "detail"), rows))
+        to = f"{self._server.url}{self._config.server.paths[0]}, in bulk to /postbacks"
+        out.print(f"{len(self._verdicts)} postbacks to {to}", soft_wrap=True)
+        out.print(table(("what", "sent", "HTTP", "verdict", "reason"), rows))
         complete = await self._wait_for_rows()
         found = await self._connection.fetch(_ROWS, self._click_ids())
         columns = ("click_id", "goal", "txn_id", "sale", "revenue", "payout", "currency", "sent as", "reason")
@@ -110,25 +112,27 @@ class _Demo:
         match postback.form:
             case "get":
                 request = session.get(self._server.url + path, params=first)
-                lines = [f"GET {path}?{shown}"]
+                lines = [f"GET {shown}"]
             case "form":
                 request = session.post(self._server.url + path, data=first)
-                lines = [f"POST {path}, form: {shown}"]
+                lines = [f"form {shown}"]
             case "json":
                 request = session.post(self._server.url + path, json=first)
-                lines = [f"POST {path}, {json.dumps(first)}"]
+                lines = [f"JSON {json.dumps(first)}"]
             case "bulk":
                 request = session.post(self._server.url + path, json=items)
-                lines = [f"POST {path}, item {number}: {json.dumps(item)}" for number, item in enumerate(items, 1)]
+                lines = [f"JSON {json.dumps(item)}" for item in items]
             case _:
                 assert_never(postback.form)
         async with request as answer:
             said = await answer.text()
-            verdicts = _verdicts(answer.content_type, said)
+        verdicts = _verdicts(answer.content_type, said)
+        if len(verdicts) != len(lines):
+            raise CommandError(f"the server answered {answer.status} to {lines[0]}: {said}")
         self._verdicts += [verdict for verdict, _ in verdicts]
         return [
-            (postback.what if place == 0 else "", line, str(answer.status), coloured(verdict), detail)
-            for place, (line, (verdict, detail)) in enumerate(zip(lines, verdicts, strict=True))
+            (postback.what if place == 0 else "", line, str(answer.status), coloured(verdict), reason)
+            for place, (line, (verdict, reason)) in enumerate(zip(lines, verdicts, strict=True))
         ]
 
     def _filled(self, value: str) -> str:
@@ -148,14 +152,11 @@ class _Demo:
 
 
 def _verdicts(content_type: str, said: str) -> list[tuple[str, str]]:
-    """(verdict, detail) of each postback of a request."""
+    """(verdict, reason) of each postback of a request."""
     if content_type != "application/json":  # the profile text
         return [("accepted" if said == "success=true;" else "rejected", said)]
     loaded: Any = json.loads(said)
-    return [
-        (item["status"], ": ".join(item[name] for name in ("reason", "detail") if name in item))
-        for item in (loaded if isinstance(loaded, list) else [loaded])
-    ]
+    return [(item["status"], item.get("reason", "")) for item in (loaded if isinstance(loaded, list) else [loaded])]
 
 
 def _cells(row: Any) -> tuple[str, ...]:

@@ -45,16 +45,16 @@ def _one(what: str, form: Literal["get", "form", "json"], **parameters: str) -> 
 
 
 POSTBACKS: Final = (
-    _one("too soon after the click", "get", lead_ref="*-fresh", result="application"),
-    _one("a fixed price", "get", click_id="*-us", goal="install"),
+    _one("too soon", "get", lead_ref="*-fresh", result="application"),
+    _one("fixed price", "get", click_id="*-us", goal="install"),
     _one("the same again", "get", click_id="*-us", goal="install"),
-    _one("a share of the sale", "form", click_id="*-us", goal="purchase", txn_id="T1", sale_amount="49.99"),
+    _one("share of the sale", "form", click_id="*-us", goal="purchase", txn_id="T1", sale_amount="49.99"),
     _one("its amount changed", "json", click_id="*-us", goal="purchase", txn_id="T1", sale_amount="59.99"),
-    _one("a sale in euros", "json", clickid="*-us", event="purchase", order_id="T2", amount="30", currency="EUR"),
-    _one("an advertiser's own names", "get", click_id="*-shop", order="T3", total="120", shop_key="demo-token"),
+    _one("sale in euros", "json", clickid="*-us", event="purchase", order_id="T2", amount="30", currency="EUR"),
+    _one("own parameter names", "get", click_id="*-shop", order="T3", total="120", shop_key="demo-token"),
     _one("no token", "get", click_id="*-shop", order="T4", total="80"),
     _one(
-        "a publisher without the private goal",
+        "private goal",
         "form",
         click_id="*-vip",
         goal="vip_order",
@@ -62,7 +62,7 @@ POSTBACKS: Final = (
         sale_amount="200",
         security_token="demo-token",  # noqa: S106  the sample's
     ),
-    _one("answered in text", "get", lead_ref="*-bank", result="application"),
+    _one("answer in text", "get", lead_ref="*-bank", result="application"),
     DemoPostback(
         "in bulk",
         "bulk",
@@ -72,12 +72,12 @@ POSTBACKS: Final = (
             {"click_id": "*-us", "goal": "purchase", "txn_id": "T6"},
         ),
     ),
-    _one("an unreadable amount", "get", click_id="*-us", goal="purchase", txn_id="T7", sale_amount="1,99"),
+    _one("unreadable amount", "get", click_id="*-us", goal="purchase", txn_id="T7", sale_amount="1,99"),
     _one("no exchange rate", "get", click_id="*-us", goal="purchase", txn_id="T8", sale_amount="900", currency="JPY"),
-    _one("a country that is not paid for", "get", click_id="*-fr", goal="install"),
-    _one("a paused goal", "get", click_id="*-us", goal="level_10"),
-    _one("a goal that does not exist", "get", click_id="*-us", goal="level_99"),
-    _one("a click out of its window", "get", click_id="*-old", goal="install"),
-    _one("a click nobody knows", "get", click_id="*-nobody", goal="install"),
+    _one("country not covered", "get", click_id="*-fr", goal="install"),
+    _one("paused goal", "get", click_id="*-us", goal="level_10"),
+    _one("no such goal", "get", click_id="*-us", goal="level_99"),
+    _one("click too old", "get", click_id="*-old", goal="install"),
+    _one("no such click", "get", click_id="*-nobody", goal="install"),
 )
 """In the order in which they are sent: the first one must come within 5 s of its click."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from ingest.commands.output import console, facts
-from ingest.commands.session import running_servers
+from ingest.commands.servers import running_servers
 from ingest.config import EMBEDDED, Config
 from ingest.engines import running_urls
 from ingest.engines.explain import hide_password

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -43,7 +44,7 @@ def run_server(config: Config, config_file: Path | None, role: ServeRole, *, sam
 
 def welcome_text(config: Config, program: str, config_file: Path | None, url: str, sample: str) -> str:
     """The first words to somebody new, each command ready to paste."""
-    option = f" --config {config_file}" if config_file else ""
+    option = f" --config {shlex.quote(str(config_file))}" if config_file else ""
     query = "select goal_value, click_id, revenue, payout, currency from conversions"
     return f"""
 postback serves at {url}

@@ -1,12 +1,9 @@
-"""What commands share: the configuration they run under, connections to both servers, the servers that run."""
+"""What commands share: the configuration they run under, connections to both servers."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +15,6 @@ from ingest.config import EMBEDDED, Config, LogFormat, LogLevel, load_config
 from ingest.engines import EngineUrls, attached
 from ingest.engines.explain import explain_postgres_error
 from ingest.logs import configure_logging
-from ingest.serve import state_path
 from storage.migrate import migrate, schema_state
 from storage.postgres import AWAY, Connection, PostgresError
 from storage.postgres import close as close_postgres
@@ -95,41 +91,3 @@ async def require_schema(connection: Connection) -> None:
     state = await schema_state(connection)
     if state.problem is not None:
         raise CommandError(state.problem)
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A running `postback serve`."""
-
-    pid: int
-    url: str
-    role: str
-
-
-def running_servers(config: Config) -> list[Server]:
-    """Those that run on this data folder; one that takes postbacks first."""
-    path = state_path(config)
-    servers = (_read_server(path), _read_server(path.with_name("writer.json")))
-    return [server for server in servers if server is not None]
-
-
-def _read_server(path: Path) -> Server | None:
-    try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        server = Server(int(said["pid"]), str(said["url"]), str(said["role"]))
-    except PermissionError:
-        raise CommandError(f"{path} cannot be read: run this as the user that the server runs as") from None
-    except (OSError, ValueError, LookupError):  # not there, or not whole
-        return None
-    return server if _is_alive(server.pid) else None
-
-
-def _is_alive(pid: int) -> bool:
-    """One that was killed leaves its file behind."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
-        return True
-    return True

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import StringIO
 
 import orjson
 from rich.cells import cell_len
@@ -18,8 +16,8 @@ _PART = re.compile(
       [eE]'(?:[^'\\]|\\.|'')*(?:'|\Z)                       # a text with escapes
     | '(?:[^']|'')*(?:'|\Z)                                 # a text
     | "(?:[^"]|"")*(?:"|\Z)                                 # an identifier
-    | \$(?P<tag>[A-Za-z_]\w*)?\$.*?(?:\$(?P=tag)\$|\Z)      # a text in dollars with a tag
-    | \$\$.*?(?:\$\$|\Z)
+    | \$(?P<tag>[A-Za-z_]\w*)\$.*?(?:\$(?P=tag)\$|\Z)       # a text in dollars, with a tag
+    | \$\$.*?(?:\$\$|\Z)                                    # and without
     | --[^\n]*                                              # comments
     | [\w$]+                                                # a word: its quotes and dollars begin nothing
     | (?P<block>/\*)
@@ -28,6 +26,7 @@ _PART = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _BLOCK = re.compile(r"/\*|\*/")
+_CSV_SPECIAL = re.compile(r'[",\r\n]')
 _JSON_TYPES = frozenset({"json", "jsonb"})
 
 
@@ -135,12 +134,16 @@ def _pad(text: str, size: int) -> str:
 
 
 def as_csv(columns: Sequence[Column], rows: Rows) -> str:
-    """With a header; null is empty."""
-    out = StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(column.name for column in columns)
-    writer.writerows([shown(value) for value in row] for row in rows)
-    return out.getvalue()
+    """With a header, as Postgres' own COPY writes it: null is nothing, an empty text is two quotes."""
+    lines = [",".join(_csv_cell(column.name) for column in columns)]
+    lines += [",".join("" if value is None else _csv_cell(shown(value)) for value in row) for row in rows]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _csv_cell(text: str) -> str:
+    if text and not _CSV_SPECIAL.search(text):
+        return text
+    return '"' + text.replace('"', '""') + '"'
 
 
 def as_json(columns: Sequence[Column], rows: Rows) -> str:

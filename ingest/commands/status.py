@@ -11,7 +11,8 @@ import aiohttp
 from redis.exceptions import RedisError, ResponseError
 
 from ingest.commands.output import coloured, console, facts, table
-from ingest.commands.session import CommandError, Server, open_postgres, open_redis, running_servers
+from ingest.commands.servers import Server, running_servers
+from ingest.commands.session import CommandError, open_postgres, open_redis
 from ingest.config import Config
 from ingest.engines import EngineUrls, running_urls
 from ingest.engines.explain import explain_redis_error, hide_password
