@@ -25,8 +25,12 @@ app = typer.Typer(
 )
 clicks_app = typer.Typer(help="Register clicks from files.", no_args_is_help=True, rich_markup_mode=None)
 catalog_app = typer.Typer(help="Campaigns, goals and rates as files.", no_args_is_help=True, rich_markup_mode=None)
+dead_letters_app = typer.Typer(
+    help="What PostgreSQL refused for its data.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(clicks_app, name="clicks")
 app.add_typer(catalog_app, name="catalog")
+app.add_typer(dead_letters_app, name="dead-letters")
 
 ConfigFile = Annotated[
     Path | None,
@@ -142,6 +146,44 @@ def catalog_export(
     from ingest.commands.session import quietly
 
     asyncio.run(export_catalog_file(quietly(config), file))
+
+
+@dead_letters_app.command("list")
+def dead_letters_list(
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="Show the newest N.")] = 100,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show when each was refused and why, and whose click and conversion it is."""
+    from ingest.commands.dead_letters import list_dead_letters
+    from ingest.commands.session import quietly
+
+    asyncio.run(list_dead_letters(quietly(config), limit, as_json=as_json))
+
+
+@dead_letters_app.command("retry")
+def dead_letters_retry(
+    ids: Annotated[list[int] | None, typer.Argument(metavar="ID...", show_default=False)] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All there are.")] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Store them after all, once what they were refused for is mended. Nothing is counted twice by it. Exits with 1
+    unless all are stored."""
+    if bool(ids) is everything:
+        raise typer.BadParameter("expected either ids or --all")
+    from ingest.commands.dead_letters import retry_dead_letters
+    from ingest.commands.session import quietly
+
+    raise typer.Exit(asyncio.run(retry_dead_letters(quietly(config), None if everything else ids)))
+
+
+@dead_letters_app.command("discard")
+def dead_letters_discard(ids: Annotated[list[int], typer.Argument(metavar="ID...")], config: ConfigFile = None) -> None:
+    """Delete them for good, and print what they held."""
+    from ingest.commands.dead_letters import discard
+    from ingest.commands.session import quietly
+
+    asyncio.run(discard(quietly(config), ids))
 
 
 @app.command()

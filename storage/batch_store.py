@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final, Protocol, cast
 
+from storage.dead_letters import DeadLetter
 from storage.faults import Fault, MalformedError, classify
 from storage.partitions import ensure_months, month_of
 from storage.postgres import Connection, OverdueError, Pool, borrowed
@@ -90,7 +91,7 @@ class BatchStore:
             if classify(error) is None or classify(error) is Fault.TRANSIENT:
                 raise
             if len(entries) == 1:
-                text = _describe(error)
+                text = describe(error)
                 counts = await retry(lambda: self._bury(entries[0], text))
                 on_dead(entries[0], text)
                 return counts
@@ -98,17 +99,26 @@ class BatchStore:
         first = await self.store(entries[:middle], retry, on_dead)
         return first + await self.store(entries[middle:], retry, on_dead)
 
-    async def _commit(self, entries: Sequence[Entry]) -> BatchCounts:
+    async def store_again(self, letter: DeadLetter) -> BatchCounts:
+        """Its entry into its table and out of dead_letters, both or neither. Raises what speaks against it: an error
+        of the data, or of Postgres, or LookupError where it is not in dead_letters any more."""
+        return await self._commit([letter.entry], letter.id)
+
+    async def _commit(self, entries: Sequence[Entry], dead_letter_id: int | None = None) -> BatchCounts:
         try:
-            return await self._transaction(entries)
+            return await self._transaction(entries, dead_letter_id)
         except Exception as error:
             if classify(error) is not Fault.PARTITION:
                 raise
         await self._make_partitions(entries)
-        return await self._transaction(entries)
+        return await self._transaction(entries, dead_letter_id)
 
-    async def _transaction(self, entries: Sequence[Entry]) -> BatchCounts:
+    async def _transaction(self, entries: Sequence[Entry], dead_letter_id: int | None) -> BatchCounts:
         async with self._connection() as connection, connection.transaction(isolation="read_committed"):
+            if dead_letter_id is not None:
+                deleted = _rows(await connection.execute(self._sql["delete_dead_letter"], dead_letter_id))
+                if not deleted:
+                    raise LookupError(f"dead letter {dead_letter_id} is gone")
             return await self._write(connection, entries)
 
     async def _write(self, connection: _CopyConnection, entries: Sequence[Entry]) -> BatchCounts:
@@ -135,7 +145,9 @@ class BatchStore:
     async def _bury(self, entry: Entry, error: str) -> BatchCounts:
         kind = entry.kind.decode(errors="backslashreplace").replace("\0", r"\x00")
         async with self._connection() as connection:
-            await connection.execute(self._sql["insert_dead_letter"], entry.id.decode(), kind, entry.payload, error)
+            await connection.execute(
+                self._sql["insert_dead_letter"], entry.id.decode(), kind, entry.payload, entry.prior, error
+            )
         return BatchCounts(read=1, dead=1)
 
     @asynccontextmanager
@@ -186,7 +198,7 @@ def _months(entries: Iterable[Entry], column: int, *, per_ms: int) -> set[date]:
     return months
 
 
-def _describe(error: Exception) -> str:
+def describe(error: Exception) -> str:
     """The error with what Postgres says about where: column and value."""
     code = getattr(error, "sqlstate", None)
     where = getattr(error, "context", None)

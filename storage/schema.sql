@@ -131,12 +131,15 @@ CREATE TABLE public.dead_letters (
     entry_id text NOT NULL,
     kind text NOT NULL,
     payload bytea NOT NULL,
-    error text NOT NULL
+    error text NOT NULL,
+    prior bytea DEFAULT '\x'::bytea NOT NULL
 );
 
 COMMENT ON TABLE public.dead_letters IS 'Queue entries that Postgres refuses for their data, as they were, with the error.';
 
 COMMENT ON COLUMN public.dead_letters.kind IS 'The entry''s kind and format version in the queue.';
+
+COMMENT ON COLUMN public.dead_letters.prior IS 'What the earlier claim held, on repeats.';
 
 ALTER TABLE public.dead_letters ALTER COLUMN dead_letter_id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME public.dead_letters_dead_letter_id_seq

@@ -120,5 +120,9 @@ ORDER BY log_id, incoming_at
 ON CONFLICT DO NOTHING;
 
 -- name: insert_dead_letter
--- $1 text: entry id; $2 text: kind; $3 bytea: payload; $4 text: error.
-INSERT INTO dead_letters (entry_id, kind, payload, error) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING;
+-- $1 text: entry id; $2 text: kind; $3 bytea: payload; $4 bytea: what was claimed first, on repeats; $5 text: error.
+INSERT INTO dead_letters (entry_id, kind, payload, prior, error) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING;
+
+-- name: delete_dead_letter
+-- $1 bigint: its id.
+DELETE FROM dead_letters WHERE dead_letter_id = $1;

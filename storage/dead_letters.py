@@ -1,0 +1,64 @@
+"""Dead letters: queue entries that Postgres refused for their data, kept as they were, for a person to look at."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from storage.postgres import Connection, Row
+from storage.queue import Entry
+from storage.records import COLUMNS
+from storage.sqlfiles import queries
+
+_NULL: Final = "\\N"
+_ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
+_MEANT: Final = {"t": "\t", "n": "\n", "r": "\r"}
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One of them. `error`: why Postgres refused it."""
+
+    id: int
+    failed_at: datetime
+    entry: Entry
+    error: str
+
+    def column(self, name: str) -> str | None:
+        """What stands in a column of the payload; None where that is null, or the payload has no such column."""
+        columns = self.entry.payload.decode(errors="backslashreplace").split("\t")
+        place = COLUMNS.index(name)
+        if place >= len(columns) or columns[place] == _NULL:
+            return None
+        return _ESCAPED.sub(lambda match: _MEANT.get(match[1], match[1]), columns[place])
+
+
+async def newest_dead_letters(connection: Connection, limit: int) -> tuple[list[DeadLetter], int]:
+    """The newest `limit`, in the order they came, and how many there are in all."""
+    sql = queries("dead_letters")
+    rows = await connection.fetch(sql["newest"], limit)
+    return [_dead_letter(row) for row in rows], await connection.fetchval(sql["count"])
+
+
+async def dead_letter_ids(connection: Connection) -> list[int]:
+    """All there are, oldest first."""
+    return [row[0] for row in await connection.fetch(queries("dead_letters")["ids"])]
+
+
+async def fetch_dead_letter(connection: Connection, dead_letter_id: int) -> DeadLetter | None:
+    """One by its id."""
+    row = await connection.fetchrow(queries("dead_letters")["one"], dead_letter_id)
+    return _dead_letter(row) if row else None
+
+
+async def discard_dead_letters(connection: Connection, ids: Sequence[int]) -> set[int]:
+    """Delete them for good; those that were there."""
+    return {row[0] for row in await connection.fetch(queries("dead_letters")["discard"], list(ids))}
+
+
+def _dead_letter(row: Row) -> DeadLetter:
+    entry = Entry(row["entry_id"].encode(), row["kind"].encode(), row["payload"], row["prior"])
+    return DeadLetter(row["dead_letter_id"], row["failed_at"], entry, row["error"])
