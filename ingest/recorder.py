@@ -75,16 +75,19 @@ class Recorder:
         started = time.perf_counter()
         snapshot = self._snapshot()
         postbacks = [read_postback(arrival, snapshot) for arrival in arrivals]
-        clicks = await self._fetch(arrivals, postbacks)
+        own_click_ids = _own_click_ids(arrivals, snapshot)
+        clicks = await self._fetch(arrivals, postbacks, own_click_ids)
         outcomes = [AWAY] * len(arrivals)
         places: list[int] = []
         decisions: list[Decision] = []
         for place, (arrival, postback) in enumerate(zip(arrivals, postbacks, strict=True)):
             click_id = postback.click_id
+            if place in own_click_ids:
+                click_id = choose_click_id(own_click_ids[place], click_id, clicks, snapshot)
             if click_id is not None and click_id not in clicks:
                 continue
             click = None if click_id is None else clicks[click_id]
-            mine = for_advertiser(arrival, postback, click, snapshot)
+            mine = for_advertiser(arrival, postback, click_id, click, snapshot)
             signed = signature_of(arrival, click, snapshot)
             decision = decide(arrival.receipt, mine, click, snapshot, self._rules, signed=signed)
             if admit is not None and decision.advertiser is not None and not admit(decision.advertiser):
@@ -98,8 +101,12 @@ class Recorder:
         self._observer.recorded(outcomes, time.perf_counter() - started)
         return outcomes
 
-    async def _fetch(self, arrivals: Sequence[Arrival], postbacks: Sequence[Postback]) -> Mapping[str, Click | None]:
+    async def _fetch(
+        self, arrivals: Sequence[Arrival], postbacks: Sequence[Postback], own_click_ids: Mapping[int, dict[str, str]]
+    ) -> Mapping[str, Click | None]:
         click_ids = [postback.click_id for postback in postbacks if postback.click_id is not None]
+        for own in own_click_ids.values():
+            click_ids += own.values()
         if not click_ids:
             return {}
         try:
@@ -109,36 +116,71 @@ class Recorder:
 
 
 def read_postback(arrival: Arrival, snapshot: Snapshot) -> Postback:
-    """What the arrival says under the standard names; its click_id may also stand under some advertiser's own name."""
+    """What the arrival says under the standard names."""
     postback = interpret(arrival.pairs, secret_names=snapshot.secret_names)
-    if postback.click_id is None and snapshot.click_id_names:
-        own = {name: "click_id" for name, _ in arrival.pairs if name in snapshot.click_id_names}
-        if own:
-            postback = interpret(arrival.pairs, own, secret_names=snapshot.secret_names)
     if arrival.fault is not None:
         return replace(postback, fault=arrival.fault)
     return _with_key(postback, arrival.idempotency_key)
 
 
-def for_advertiser(arrival: Arrival, postback: Postback, click: Click | None, snapshot: Snapshot) -> Postback:
-    """The same, read once more with the advertiser's own names, where it has any."""
+def own_click_ids(arrival: Arrival, snapshot: Snapshot) -> dict[str, str]:
+    """The click_ids that stand under some advertiser's own name for it, by that name."""
+    found: dict[str, str] = {}
+    for name, _ in arrival.pairs:
+        if name in snapshot.click_id_names:
+            click_id = interpret(arrival.pairs, {name: "click_id"}, secret_names=snapshot.secret_names).click_id
+            if click_id is not None:
+                found[name] = click_id
+    return found
+
+
+def _own_click_ids(arrivals: Sequence[Arrival], snapshot: Snapshot) -> dict[int, dict[str, str]]:
+    """`own_click_ids` by place, of those that have any: none, where no advertiser has a name of its own."""
+    if not snapshot.click_id_names:
+        return {}
+    found = ((place, own_click_ids(arrival, snapshot)) for place, arrival in enumerate(arrivals))
+    return {place: own for place, own in found if own}
+
+
+def choose_click_id(
+    own: Mapping[str, str], standard: str | None, clicks: Mapping[str, Click | None], snapshot: Snapshot
+) -> str | None:
+    """The click_id under the name that the click's own advertiser uses; else the one under a standard name."""
+    for name, click_id in own.items():
+        if click_id not in clicks:
+            return click_id  # it cannot be told yet
+        advertiser = advertiser_of(clicks[click_id], snapshot)
+        if advertiser is not None and advertiser.aliases.get(name) == "click_id":
+            return click_id
+    return standard if standard is not None else next(iter(own.values()))
+
+
+def advertiser_of(click: Click | None, snapshot: Snapshot) -> Advertiser | None:
+    """Whose campaign was clicked."""
     campaign = snapshot.campaigns.get(click.campaign_id) if click else None
-    if campaign is None or not campaign.advertiser.aliases or arrival.fault is not None:
+    return campaign.advertiser if campaign else None
+
+
+def for_advertiser(
+    arrival: Arrival, postback: Postback, click_id: str | None, click: Click | None, snapshot: Snapshot
+) -> Postback:
+    """The postback with its chosen click_id, read once more with the advertiser's own names, where it has any."""
+    advertiser = advertiser_of(click, snapshot)
+    if advertiser is not None and advertiser.aliases and arrival.fault is None:
+        own = interpret(arrival.pairs, advertiser.aliases, secret_names=snapshot.secret_names)
+        postback = _with_key(own, arrival.idempotency_key)
+    if click_id is None or click_id == postback.click_id:
         return postback
-    own = interpret(arrival.pairs, campaign.advertiser.aliases, secret_names=snapshot.secret_names)
-    if own.click_id != postback.click_id:
-        # Its click was found under another name; the rest is read by the names of the click's own advertiser.
-        fault = own.fault
-        if fault is not None and fault.reason is Reason.MISSING_CLICK_ID:
-            fault = None
-        own = replace(own, click_id=postback.click_id, fault=fault)
-    return _with_key(own, arrival.idempotency_key)
+    fault = postback.fault
+    if fault is not None and fault.reason is Reason.MISSING_CLICK_ID:
+        fault = None
+    return replace(postback, click_id=click_id, fault=fault)
 
 
 def signature_of(arrival: Arrival, click: Click | None, snapshot: Snapshot) -> Signed | None:
     """What the arrival is signed with, in the header or in parameters, if its advertiser asks for a signature."""
-    campaign = snapshot.campaigns.get(click.campaign_id) if click else None
-    if campaign is None or not campaign.advertiser.signing_keys:
+    advertiser = advertiser_of(click, snapshot)
+    if advertiser is None or not advertiser.signing_keys:
         return None
     return arrival.signed or signed_parameters(arrival.pairs, arrival.idempotency_key)
 

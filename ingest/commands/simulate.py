@@ -26,7 +26,15 @@ from ingest.config import Config
 from ingest.decide import Decision, decide
 from ingest.outcome import Outcome, Result
 from ingest.receiver import new_receipt
-from ingest.recorder import Arrival, for_advertiser, outcome_of, read_postback, signature_of
+from ingest.recorder import (
+    Arrival,
+    choose_click_id,
+    for_advertiser,
+    outcome_of,
+    own_click_ids,
+    read_postback,
+    signature_of,
+)
 from ingest.vault import ensure_vault
 from ingest.wire import Postback, read_query
 from storage.clicks import fetch_clicks
@@ -107,8 +115,12 @@ class Simulator:
             snapshot = await load_snapshot(connection, vault)
         arrival = Arrival(new_receipt(None), pairs)
         postback = read_postback(arrival, snapshot)
-        click = None if postback.click_id is None else await self._click(postback.click_id)
-        postback = for_advertiser(arrival, postback, click, snapshot)
+        own = own_click_ids(arrival, snapshot)
+        named = [*own.values(), *([] if postback.click_id is None else [postback.click_id])]
+        clicks = {click_id: await self._click(click_id) for click_id in dict.fromkeys(named)}
+        click_id = choose_click_id(own, postback.click_id, clicks, snapshot) if own else postback.click_id
+        click = None if click_id is None else clicks[click_id]
+        postback = for_advertiser(arrival, postback, click_id, click, snapshot)
         self._trace("postback", _said(postback))
         if postback.security_token is not None and _has_tokens(click, snapshot):
             self._trace("token", "given")

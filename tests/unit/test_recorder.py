@@ -436,6 +436,32 @@ async def test_a_quarrel_of_standard_names_is_settled_by_own_ones() -> None:
     assert results([await world.send(click_id="b", **sent)]) == ["bad_parameter"]
 
 
+async def test_an_own_name_for_the_click_wins_over_what_standard_names_hold() -> None:
+    """`cid` is this sender's campaign, and `subid` its publisher: only `my_click` names the click."""
+    world = World(OWN_CATALOG)
+    world.put("a")
+    outcome = await world.send(my_click="a", cid="campaign-7", subid="pub-9", my_key="right-secret")
+    assert outcome.result is Result.ACCEPTED
+    assert world.rows()[0]["click_id"] == "a"
+    assert world.params() == [{"cid": "campaign-7", "subid": "pub-9"}]
+
+
+async def test_anothers_own_name_does_not_hide_a_click() -> None:
+    world = World(OWN_CATALOG)
+    world.put("a", "x")
+    world.put("b", of=click(campaign_id=200))
+    assert results([await world.send(click_id="b", my_click="promo")]) == ["accepted"]
+    assert world.rows()[0]["click_id"] == "b"
+
+
+async def test_an_own_click_id_that_cannot_be_looked_up_is_decided_later() -> None:
+    world = World(OWN_CATALOG)
+    world.put("b", of=click(campaign_id=200))
+    world.lookup.is_away = True
+    assert await world.send(click_id="b", my_click="not-cached") is AWAY
+    assert world.dedup.queue == []
+
+
 # Idempotency-Key -------------------------------------------------------------------------------------------------
 
 
