@@ -23,6 +23,7 @@ from ingest.click_api import ClickApi
 from ingest.click_source import ClickSource
 from ingest.clicks import Click
 from ingest.config import Config
+from ingest.connections import Guard, connection_limit
 from ingest.decide import Rules
 from ingest.fast_protocol import FastPath
 from ingest.http_server import bind, receiver_app, start_server
@@ -128,6 +129,7 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
         server = await start_server(
             app,
             bind(config.server.host, orders.port, shared=True),
+            guard_of(config, metrics),
             keepalive_s=config.server.keepalive / 1000,
             finish_s=FINISH_S,
             fast=fast if config.server.fast_path else None,
@@ -141,6 +143,15 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
         await asyncio.sleep(config.server.drain / 1000)
         await server.cleanup()
     log.info("stopped")
+
+
+def guard_of(config: Config, metrics: Metrics) -> Guard:
+    """What guards the connections of a process that listens."""
+    return Guard(
+        metrics.counter("postback_connections_cut"),
+        max_connections=connection_limit(config.server.max_connections),
+        header_timeout_s=config.server.header_timeout / 1000,
+    )
 
 
 async def redis_problem(redis: Client) -> str | None:
@@ -186,9 +197,9 @@ def consumer_name(config: Config, index: int) -> str:
     return f"{socket.gethostname()}-{folder}-{index}"
 
 
-def writer_operations() -> Operations:
+def writer_operations(metrics: Metrics) -> Operations:
     """What a supervisor of writers alone answers with: its metrics are its workers'."""
-    return Operations(Metrics(), _always_ready)
+    return Operations(metrics, _always_ready)
 
 
 async def _always_ready() -> str | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 import time
 from collections.abc import Callable
 from email.utils import formatdate
@@ -21,6 +20,7 @@ from aiohttp import web
 
 from ingest.answers import RETRY_AFTER_S, Answer, answer
 from ingest.batching import Done, OverloadedError
+from ingest.connections import Guard, GuardedHandler
 from ingest.outcome import UNAVAILABLE, Outcome
 from ingest.simple_request import SimpleRequest, read_simple
 
@@ -65,13 +65,13 @@ class FastPath:
         return b"%bContent-Length: %d\r\nDate: %b\r\n\r\n%b" % (head, len(said.body), self._date, said.body)
 
 
-class FastProtocol(web.RequestHandler):
+class FastProtocol(GuardedHandler):
     """One connection."""
 
     __slots__ = ("_answered", "_fast", "_is_fast", "_is_pending", "_peer", "_pipelined")
 
-    def __init__(self, fast: FastPath, server: web.Server, **settings: Any) -> None:
-        super().__init__(server, **settings)
+    def __init__(self, fast: FastPath, guard: Guard, server: web.Server, **settings: Any) -> None:
+        super().__init__(guard, server, **settings)
         self._fast = fast
         self._is_fast = True
         self._is_pending = False
@@ -109,6 +109,7 @@ class FastProtocol(web.RequestHandler):
         if not taken:
             self._is_pending = False
             return False
+        self.request_is_whole()
         if self._keepalive_timeout > 0:
             self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         return True
@@ -132,33 +133,3 @@ class FastProtocol(web.RequestHandler):
             self._answered = self._loop.create_future()
             await asyncio.wait([self._answered], timeout=timeout)
         await super().shutdown(timeout)
-
-
-class FastSite(web.BaseSite):
-    """Listens on `listening` and makes a FastProtocol of each connection; `settings` are the protocol's."""
-
-    def __init__(
-        self, runner: web.BaseRunner, listening: socket.socket, fast: FastPath, *, backlog: int, **settings: Any
-    ) -> None:
-        super().__init__(runner, backlog=backlog)
-        self._listening = listening
-        self._fast = fast
-        self._settings = settings
-
-    @property
-    def name(self) -> str:
-        """For people."""
-        host, port = self._listening.getsockname()[:2]
-        return f"http://{host}:{port}"
-
-    async def start(self) -> None:
-        """Begin to accept."""
-        await super().start()
-        loop = asyncio.get_running_loop()
-        server = self._runner.server
-        assert server is not None
-        self._server = await loop.create_server(
-            lambda: FastProtocol(self._fast, server, loop=loop, **self._settings),
-            sock=self._listening,
-            backlog=self._backlog,
-        )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from functools import partial
 
 import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from ingest.click_api import ClickApi
-from ingest.fast_protocol import SERVER, FastPath, FastSite
+from ingest.connections import Guard, GuardedHandler, GuardedSite
+from ingest.fast_protocol import SERVER, FastPath, FastProtocol
 from ingest.ops import Operations
 from ingest.receiver import Receiver
 
@@ -62,6 +64,7 @@ def bind(host: str, port: int, *, shared: bool) -> socket.socket:
 async def start_server(
     app: web.Application,
     listening: socket.socket,
+    guard: Guard,
     *,
     keepalive_s: float,
     finish_s: float,
@@ -75,12 +78,9 @@ async def start_server(
         app, access_log=None, keepalive_timeout=keepalive_s, shutdown_timeout=finish_s, handle_signals=False
     )
     await runner.setup()
-    site = (
-        web.SockSite(runner, listening, backlog=BACKLOG)
-        if fast is None
-        else FastSite(runner, listening, fast, backlog=BACKLOG, keepalive_timeout=keepalive_s, access_log=None)
-    )
-    await site.start()
+    make = partial(GuardedHandler, guard) if fast is None else partial(FastProtocol, fast, guard)
+    settings = {"keepalive_timeout": keepalive_s, "access_log": None}
+    await GuardedSite(runner, listening, make, backlog=BACKLOG, **settings).start()
     return runner
 
 

@@ -42,6 +42,7 @@ class Metric:
 METRICS: Final = (
     Metric("postback_outcomes", Kind.COUNTER, "postbacks", "Postbacks by outcome and reason.", ("outcome", "reason")),
     Metric("postback_unreadable", Kind.COUNTER, "requests", "Requests that are no postback, by status.", ("status",)),
+    Metric("postback_connections_cut", Kind.COUNTER, "connections", "Connections that were cut, by cause.", ("why",)),
     Metric("postback_record_seconds", Kind.HISTOGRAM, "seconds", "From a batch's start to its answers.", (), _SECONDS),
     Metric("postback_record_batch", Kind.HISTOGRAM, "postbacks", "Postbacks in a recorded batch.", (), _EVENTS),
     Metric("postback_spooled", Kind.COUNTER, "postbacks", "Postbacks put into the local spool."),

@@ -16,12 +16,13 @@ import structlog
 from aiohttp import web
 
 from ingest.admin import ensure_admin_key
-from ingest.app import FINISH_S, writer_operations
+from ingest.app import FINISH_S, guard_of, writer_operations
 from ingest.checks import check_engines
 from ingest.config import Config
 from ingest.engines import EngineError, Engines, EngineUrls, running_urls
 from ingest.engines.checks import Severity
 from ingest.http_server import bind, start_server
+from ingest.metrics import Metrics
 from ingest.orders import Orders, Role, encode_orders
 from ingest.supervisor import Supervisor, WorkerSpec
 from ingest.vault import ensure_vault
@@ -196,10 +197,12 @@ def _connectable(host: str) -> str:
 async def _serve_operations(config: Config, port: int, stack: AsyncExitStack) -> None:
     """Writers take no traffic: this process answers for them."""
     app = web.Application()
-    operations = writer_operations()
+    metrics = Metrics()
+    operations = writer_operations(metrics)
     operations.add_to(app)
     listening = bind(config.server.host, port, shared=True)
-    server = await start_server(app, listening, keepalive_s=config.server.keepalive / 1000, finish_s=1)
+    guard = guard_of(config, metrics)
+    server = await start_server(app, listening, guard, keepalive_s=config.server.keepalive / 1000, finish_s=1)
     stack.push_async_callback(server.cleanup)
 
 

@@ -22,9 +22,11 @@ from ingest.reasons import Reason
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
+SECURITY = ROOT / "SECURITY.md"
+SIGNING = ROOT / "docs" / "security.md"
 METRICS = ROOT / "docs" / "metrics.md"
 ADRS = sorted((ROOT / "docs" / "adr").glob("*.md"))
-PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ARCHITECTURE, METRICS, *ADRS]
+PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", SECURITY, SIGNING, ARCHITECTURE, METRICS, *ADRS]
 
 _UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _UNITS_MS = {"ms": 1, "s": 1000, "min": 60_000, "d": 86_400_000}
