@@ -14,6 +14,7 @@ from redis.exceptions import ResponseError
 GROUP: Final = "writers"
 Client = Redis | RedisCluster
 _PRIOR: Final = b"p"
+_AFTER_ALL: Final = "18446744073709551615-0"
 _SCRIPTS: Final = Path(__file__).parent / "lua"
 
 
@@ -54,6 +55,7 @@ class PartitionQueue:
         self._key = queue_key(partition)
         self._consumer = consumer
         self._forget = (_SCRIPTS / "forget_consumers.lua").read_text(encoding="utf-8")
+        self._take_over = (_SCRIPTS / "take_over.lua").read_text(encoding="utf-8")
         self._settle = (_SCRIPTS / "settle.lua").read_text(encoding="utf-8")
 
     async def read_new(self, count: int, block_ms: int | None) -> list[Entry]:
@@ -74,16 +76,21 @@ class PartitionQueue:
             return []
         return [_entry(entry_id, fields) for _, entries in reply or () for entry_id, fields in entries]
 
-    async def take_over(self, idle_ms: int, cursor: bytes, count: int) -> tuple[bytes, list[Entry]]:
-        """Entries given to any consumer `idle_ms` ago and not settled, and where to go on: b"0-0" at the end."""
+    async def show_life(self) -> None:
+        """Be seen by the other consumers, which takes a read: of own entries after the last there can be."""
+        await self._read(_AFTER_ALL, 1, None)
+
+    async def take_over(self, gone_ms: int, held_ms: int, count: int) -> list[Entry]:
+        """Up to `count` entries of other consumers: of those that have not been seen for `gone_ms`, and what a living
+        one has held for `held_ms`. As many as `count`: there may be more."""
         try:
-            reply: Any = await self._client.xautoclaim(
-                self._key, GROUP, self._consumer, idle_ms, start_id=cursor, count=count
+            reply: Any = await self._client.eval(
+                self._take_over, 1, self._key, GROUP, self._consumer, gone_ms, held_ms, count
             )
         except ResponseError as error:
             await self._recover(error)
-            return b"0-0", []
-        return reply[0], [_entry(entry_id, fields) for entry_id, fields in reply[1] if entry_id is not None]
+            return []
+        return [_entry(one[0], dict(zip(one[1][::2], one[1][1::2], strict=True))) for one in reply if one]
 
     async def settle(self, entries: Sequence[Entry]) -> None:
         """Acknowledge and delete, both or neither."""

@@ -1,5 +1,5 @@
 """Reads one partition of the queue into batches: first what this consumer left pending, then what is new, and from time
-to time what other consumers abandoned."""
+to time what consumers that are gone left behind."""
 
 from __future__ import annotations
 
@@ -22,14 +22,18 @@ _START: Final = b"0-0"
 
 @dataclass(frozen=True, slots=True)
 class QueueTimes:
-    """A reader's patience. `claim_idle_ms`: an unsettled entry counts as abandoned, longer than a healthy batch takes;
-    `claim_every_ms`: how often to look for such; `consumer_idle_ms`: a consumer is gone for good; `block_ms`: how long
-    one read waits for entries, and so how late a stop may be noticed."""
+    """A reader's patience. `claim_idle_ms`: a consumer that has not been seen for so long is gone (one that waits for
+    Redis up to its time limit is not); `held_ms`: an entry is taken from a living consumer too; `claim_every_ms`: how
+    often to look for such entries; `consumer_idle_ms`: a consumer with nothing pending is forgotten; `block_ms`: how
+    long one read waits for entries, and so how late a stop may be noticed; `life_ms`: how often one is seen, at least.
+    """
 
-    claim_idle_ms: int = 30_000
-    claim_every_ms: int = 5_000
+    claim_idle_ms: int = 7_000
+    held_ms: int = 600_000
+    claim_every_ms: int = 2_000
     consumer_idle_ms: int = 3_600_000
     block_ms: int = 1_000
+    life_ms: int = 1_000
 
 
 def _now_ms() -> int:
@@ -56,8 +60,8 @@ class QueueReader:
         self._on_retry = on_retry
         self._unsettled: list[Sequence[Entry]] = []
         self._own_after: bytes | None = _START  # None: all read
-        self._cursor: bytes | None = None  # None: no search for abandoned entries is under way
         self._search_at_ms = _now_ms()
+        self._seen_at_ms = 0
 
     async def next_batch(self) -> list[Entry]:
         """The next batch; after `stop` what was read already, and then an empty one."""
@@ -75,15 +79,27 @@ class QueueReader:
         """The batch is acknowledged."""
         self._unsettled = [other for other in self._unsettled if other is not batch]
 
+    async def show_life(self, done: asyncio.Event) -> None:
+        """Until `done`, see to it that nobody takes us for gone: while a batch waits for Postgres nothing is read."""
+        while True:
+            await pause(done, self._times.life_ms / 1_000)
+            if done.is_set():
+                return
+            if _now_ms() - self._seen_at_ms < self._times.life_ms:
+                continue
+            try:
+                await self._queue.show_life()
+            except Exception as error:  # reading and settling meet the same, and tell of it
+                if not is_transient(error):
+                    raise
+
     async def _read(self) -> list[Entry]:
         room = self._batcher.room
+        self._seen_at_ms = _now_ms()
         if self._own_after is not None:
             return await self._read_own(self._own_after, room)
-        if self._cursor is None and _now_ms() >= self._search_at_ms:
-            await self._queue.forget_consumers(self._times.consumer_idle_ms)
-            self._cursor = _START
-        if self._cursor is not None:
-            return await self._take_over(self._cursor, room)
+        if _now_ms() >= self._search_at_ms:
+            return await self._take_over(room)
         if not len(self._batcher):
             return await self._queue.read_new(room, self._times.block_ms)
         entries = await self._queue.read_new(room, None)
@@ -96,22 +112,24 @@ class QueueReader:
         self._own_after = entries[-1].id if entries else None
         return self._unheld(entries)
 
-    async def _take_over(self, cursor: bytes, room: int) -> list[Entry]:
-        after, entries = await self._queue.take_over(self._times.claim_idle_ms, cursor, room)
-        if after == _START:
-            self._cursor, self._search_at_ms = None, _now_ms() + self._times.claim_every_ms
-        else:
-            self._cursor = after
+    async def _take_over(self, room: int) -> list[Entry]:
+        await self._queue.forget_consumers(self._times.consumer_idle_ms)
+        entries = await self._queue.take_over(self._times.claim_idle_ms, self._times.held_ms, room)
+        if len(entries) < room:
+            self._search_at_ms = _now_ms() + self._times.claim_every_ms
         return self._unheld(entries)
 
     def _unheld(self, entries: list[Entry]) -> list[Entry]:
-        """Without those that are in our hands already: our own count as abandoned too while Postgres is away."""
+        """Without those that are in our hands already: after a lost reply all of ours are read once more, and another
+        may have taken some of them while we were frozen, and died since."""
         if not entries:
             return entries
         held = {entry.id for entry in chain(self._batcher, *self._unsettled)}
         return [entry for entry in entries if entry.id not in held]
 
     def _failed(self, error: Exception, delay_s: float) -> None:
-        """A reply may be lost, and with it the entries that it gave us: they are pending now, so look there again."""
+        """A reply may be lost, and with it the entries that it gave us: they are pending now, so look there again. The
+        others may have been cut off as well: give them time to be seen before they are taken for gone."""
         self._own_after = _START
+        self._search_at_ms = _now_ms() + self._times.claim_idle_ms
         self._on_retry(error, delay_s)

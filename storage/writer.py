@@ -89,6 +89,15 @@ class _Drain:
 
     async def run(self, limits: BatchLimits, times: QueueTimes) -> None:
         reader = QueueReader(self._queue, limits, times, stop=self._stop, on_retry=self._on_retry("read"))
+        done = asyncio.Event()
+        async with asyncio.TaskGroup() as beside:
+            beside.create_task(reader.show_life(done))
+            try:
+                await self._work(reader)
+            finally:
+                done.set()
+
+    async def _work(self, reader: QueueReader) -> None:
         settling: deque[asyncio.Task[None]] = deque()
         async with asyncio.TaskGroup() as tasks:
             while batch := await reader.next_batch():

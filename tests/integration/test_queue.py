@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from storage.queue import GROUP, Entry, PartitionQueue, queue_key
+from tests.eventually import eventually
 
 KEY = queue_key(0)
 
@@ -86,13 +87,31 @@ async def test_a_dead_consumers_entries_are_taken_over(client: Redis) -> None:
     assert len(await dead.read_new(10, None)) == 5
     await client.xdel(KEY, ids[1])
 
-    assert (await alive.take_over(60_000, b"0-0", 10))[1] == []
-    cursor, taken = await alive.take_over(0, b"0-0", 2)
-    while cursor != b"0-0":
-        cursor, more = await alive.take_over(0, cursor, 2)
+    assert await alive.take_over(60_000, 60_000, 10) == []
+    taken = await alive.take_over(0, 60_000, 2)
+    while more := await alive.take_over(0, 60_000, 2):
         taken += more
     assert payloads(taken) == [0, 2, 3, 4], "without the deleted one"
     assert payloads(await alive.read_own(b"0", 10)) == [0, 2, 3, 4]
+    assert await alive.take_over(0, 0, 10) == [], "its own are not for it to take"
+
+
+async def test_a_slow_consumer_that_shows_life_keeps_its_entries(client: Redis) -> None:
+    slow, other = PartitionQueue(client, 0, "w1"), PartitionQueue(client, 0, "w2")
+    await slow.create_group()
+    await add(client, 1)
+    assert len(await slow.read_new(10, None)) == 1
+
+    async def idle_ms() -> int:
+        (consumer,) = [one for one in await client.xinfo_consumers(KEY, GROUP) if one["name"] == b"w1"]
+        idle: int = consumer["idle"]
+        return idle
+
+    await eventually(idle_ms, lambda idle: idle >= 100)
+    await slow.show_life()
+    assert await other.take_over(100, 60_000, 10) == []
+    assert payloads(await other.take_over(60_000, 50, 10)) == [1], "held for too long, by whomever"
+    assert await slow.read_own(b"0", 10) == []
 
 
 async def test_an_own_entry_that_was_deleted_is_known_as_gone(client: Redis) -> None:
@@ -114,7 +133,8 @@ async def test_a_flushed_group_is_made_again(client: Redis) -> None:
     await queue.create_group()
     await client.flushall()
     await add(client, 7)
-    assert (await queue.take_over(0, b"0-0", 10)) == (b"0-0", [])
+    assert await queue.take_over(0, 0, 10) == []
+    await queue.show_life()
     assert payloads(await queue.read_new(10, None)) == [7]
     await client.flushall()
     assert await queue.forget_consumers(0) == 0

@@ -65,6 +65,20 @@ async def test_a_writer_killed_before_it_acknowledged(redis: Redis, pool: Pool, 
     assert await count(pool, "postback_log") == 0
 
 
+async def test_a_slow_writers_entries_are_left_to_it(redis: Redis, pool: Pool) -> None:
+    await add_all(redis, [conversion(number) for number in range(100)])
+    times = replace(QUICK, claim_idle_ms=500, life_ms=20)
+    slow, other = Observer(), Observer()
+    async with pool.acquire() as connection, running(writer(redis, pool, slow, batch_rows=50, times=times)):
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE conversions IN ACCESS EXCLUSIVE MODE")
+            await eventually(lambda: redis.xpending(queue_key(0), GROUP), lambda found: found["pending"] == 100)
+            async with running(writer(redis, pool, other, consumer="w2", times=times)):
+                await asyncio.sleep(3 * times.claim_idle_ms / 1_000)  # how long Postgres is slow
+        await drained(redis)
+    assert (slow.counts, other.counts) == (BatchCounts(read=100, new=100), BatchCounts())
+
+
 def crash() -> None:
     raise RuntimeError("the end")
 
