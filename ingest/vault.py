@@ -7,6 +7,7 @@ again changes nothing.
 from __future__ import annotations
 
 import os
+import tempfile
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,15 +73,14 @@ def ensure_vault(path: Path) -> Vault:
 
 def _make(path: Path) -> None:
     """Whole or not at all, and never over another: two processes may start at once."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # made with mode 0600
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(urlsafe_b64encode(os.urandom(KEY_BYTES)) + b"\n")
             file.flush()
             os.fsync(file.fileno())
-        os.link(temporary, path)
+        os.link(name, path)
     except FileExistsError:
         return
     finally:
-        temporary.unlink()
+        Path(name).unlink()
