@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from hashlib import sha256
 
 from dedup.policy import TrackMultiple
@@ -48,6 +49,7 @@ class PayoutOf(StrEnum):
     REVENUE = "revenue"
 
 
+@lru_cache(maxsize=1024)
 def token_digest(token: str) -> str:
     """How a security token is kept: `sha256:<hex>`."""
     return "sha256:" + sha256(token.encode()).hexdigest()

@@ -166,7 +166,11 @@ def for_advertiser(
 ) -> Postback:
     """The postback with its chosen click_id, read once more with the advertiser's own names, where it has any."""
     advertiser = advertiser_of(click, snapshot)
-    if advertiser is not None and advertiser.aliases and arrival.fault is None:
+    if (
+        advertiser is not None
+        and arrival.fault is None
+        and any(name in advertiser.aliases for name, _ in arrival.pairs)
+    ):
         own = interpret(arrival.pairs, advertiser.aliases, secret_names=snapshot.secret_names)
         postback = _with_key(own, arrival.idempotency_key)
     if click_id is None or click_id == postback.click_id:
