@@ -23,13 +23,22 @@ log = structlog.get_logger()
 
 
 class IntakeObserver(Protocol):
-    """Told what goes through the spool."""
+    """Told what comes in and what becomes of it, beside what the recorder tells."""
+
+    def received(self, count: int) -> None:
+        """Postbacks came in; `answered` follows."""
+
+    def answered(self, count: int) -> None:
+        """As many of them have their outcome."""
+
+    def refused(self, count: int) -> None:
+        """Postbacks are stored nowhere: neither an engine nor the spool took them."""
 
     def spooled(self, count: int) -> None:
         """Postbacks are in the spool, on disk."""
 
     def drained(self, outcomes: Sequence[Outcome]) -> None:
-        """Postbacks of the spool have been recorded."""
+        """Postbacks of the spool have these outcomes; what is UNAVAILABLE or in an unfinished batch comes again."""
 
     def spool_bytes(self, size: int) -> None:
         """What the spool takes on disk."""
@@ -61,6 +70,13 @@ class Intake:
 
     async def record(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
         """One outcome for each, in order. What is SPOOLED is on disk, what is UNAVAILABLE is nowhere."""
+        self._observer.received(len(arrivals))
+        try:
+            return await self._record(arrivals)
+        finally:
+            self._observer.answered(len(arrivals))
+
+    async def _record(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
         if self._is_away:
             return await self._put_aside(arrivals, [AWAY] * len(arrivals))
         outcomes = await self._recorder.record(arrivals, self._admit)
@@ -89,6 +105,7 @@ class Intake:
             await self._spool.append(mine)
         except SpoolFullError:
             stored = UNAVAILABLE
+            self._observer.refused(len(mine))
         else:
             stored = SPOOLED
             self._observer.spooled(len(mine))
@@ -130,11 +147,11 @@ class Intake:
         name = segment.path.name
         for start in range(self._recorded.get(name, 0), len(arrivals), DRAIN_BATCH):
             outcomes = await self._recorder.record(arrivals[start : start + DRAIN_BATCH])
+            self._observer.drained([outcome for outcome in outcomes if outcome is not AWAY])
             if stop.is_set() or any(outcome is AWAY or outcome is UNAVAILABLE for outcome in outcomes):
                 segment.release()
                 return False
             self._recorded[name] = start + len(outcomes)
-            self._observer.drained(outcomes)
         self._recorded.pop(name, None)
         return await self._finish(segment, len(arrivals), is_damaged=damage is not None and not damage.is_tail)
 

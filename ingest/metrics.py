@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -37,23 +37,30 @@ class Metric:
     meaning: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+    over_processes: Literal["mostrecent", "sum"] = "mostrecent"
+    """Of a gauge: the latest value that any process set, or the sum; what a killed process held stays in it."""
 
 
 METRICS: Final = (
+    Metric("postback_received", Kind.COUNTER, "postbacks", "Postbacks read from requests."),
+    Metric("postback_in_flight", Kind.GAUGE, "postbacks", "Received, no outcome yet.", over_processes="sum"),
+    Metric("postback_refused", Kind.COUNTER, "postbacks", "Postbacks that neither an engine nor the spool took."),
     Metric("postback_outcomes", Kind.COUNTER, "postbacks", "Postbacks by outcome and reason.", ("outcome", "reason")),
     Metric("postback_unreadable", Kind.COUNTER, "requests", "Requests that are no postback, by status.", ("status",)),
     Metric("postback_connections_cut", Kind.COUNTER, "connections", "Connections that were cut, by cause.", ("why",)),
     Metric("postback_record_seconds", Kind.HISTOGRAM, "seconds", "From a batch's start to its answers.", (), _SECONDS),
     Metric("postback_record_batch", Kind.HISTOGRAM, "postbacks", "Postbacks in a recorded batch.", (), _EVENTS),
     Metric("postback_spooled", Kind.COUNTER, "postbacks", "Postbacks put into the local spool."),
-    Metric("postback_drained", Kind.COUNTER, "postbacks", "Postbacks of the spool that were recorded."),
+    Metric("postback_drained", Kind.COUNTER, "postbacks", "Outcomes of postbacks from the spool."),
     Metric("postback_spool_bytes", Kind.GAUGE, "bytes", "What the local spool takes on disk."),
     Metric("postback_clicks", Kind.COUNTER, "clicks", "Clicks registered over HTTP, by result.", ("result",)),
+    Metric("postback_stored", Kind.COUNTER, "entries", "Queue entries stored; delivered again, they count again."),
     Metric("postback_rows", Kind.COUNTER, "rows", "What became of queue entries, by result.", ("result",)),
     Metric("postback_commit_seconds", Kind.HISTOGRAM, "seconds", "How long storing a batch took.", (), _SECONDS),
     Metric("postback_commit_age_seconds", Kind.HISTOGRAM, "seconds", "From queueing to commit, oldest.", (), _SECONDS),
     Metric("postback_commit_batch", Kind.HISTOGRAM, "entries", "Queue entries in a committed batch.", (), _EVENTS),
     Metric("postback_writer_retries", Kind.COUNTER, "attempts", "Waits for an engine, by activity.", ("doing",)),
+    Metric("postback_queued", Kind.GAUGE, "entries", "Entries ever queued, as Redis has it.", ("partition",)),
     Metric("postback_backlog", Kind.GAUGE, "entries", "Queue entries not yet in Postgres.", ("partition",)),
 )
 """Every metric there is."""
@@ -74,7 +81,11 @@ class Metrics:
                     self._counters[metric.name] = Counter(metric.name, meaning, metric.labels, registry=self.registry)
                 case Kind.GAUGE:
                     self._gauges[metric.name] = Gauge(
-                        metric.name, meaning, metric.labels, registry=self.registry, multiprocess_mode="mostrecent"
+                        metric.name,
+                        meaning,
+                        metric.labels,
+                        registry=self.registry,
+                        multiprocess_mode=metric.over_processes,
                     )
                 case Kind.HISTOGRAM:
                     self._histograms[metric.name] = Histogram(

@@ -36,16 +36,32 @@ class IntakeMetrics:
     """See `ingest.intake.IntakeObserver`."""
 
     def __init__(self, metrics: Metrics) -> None:
+        self._received = metrics.counter("postback_received")
+        self._in_flight = metrics.gauge("postback_in_flight")
+        self._refused = metrics.counter("postback_refused")
         self._spooled = metrics.counter("postback_spooled")
         self._drained = metrics.counter("postback_drained")
         self._bytes = metrics.gauge("postback_spool_bytes")
+
+    def received(self, count: int) -> None:
+        """Postbacks came in."""
+        self._received.inc(count)
+        self._in_flight.inc(count)
+
+    def answered(self, count: int) -> None:
+        """They have their outcomes."""
+        self._in_flight.dec(count)
+
+    def refused(self, count: int) -> None:
+        """Postbacks are stored nowhere."""
+        self._refused.inc(count)
 
     def spooled(self, count: int) -> None:
         """Postbacks are in the spool."""
         self._spooled.inc(count)
 
     def drained(self, outcomes: Sequence[Outcome]) -> None:
-        """Postbacks of the spool have been recorded."""
+        """Postbacks of the spool have outcomes."""
         self._drained.inc(len(outcomes))
 
     def spool_bytes(self, size: int) -> None:
@@ -58,6 +74,7 @@ class WriterMetrics:
 
     def __init__(self, metrics: Metrics) -> None:
         self._rows = metrics.counter("postback_rows")
+        self._stored = metrics.counter("postback_stored")
         self._seconds = metrics.histogram("postback_commit_seconds")
         self._age = metrics.histogram("postback_commit_age_seconds")
         self._batch = metrics.histogram("postback_commit_batch")
@@ -65,6 +82,7 @@ class WriterMetrics:
 
     def committed(self, partition: int, counts: BatchCounts, *, seconds: float, oldest_age_s: float) -> None:
         """A batch is in Postgres."""
+        self._stored.inc(counts.read)
         self._rows.labels("new").inc(counts.new)
         self._rows.labels("present").inc(counts.present)
         self._rows.labels("logged").inc(counts.logged)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from ingest.spool_records import HEADER, Damage, decode_segment, encode_arrival
 
 SEGMENT_BYTES: Final = 16 << 20
 _SUFFIX: Final = ".spool"
+_LEAST_FREE_BYTES: Final = 64 << 10
 
 log = structlog.get_logger()
 
@@ -57,7 +59,7 @@ class Spool:
 
     def has_room(self) -> bool:
         """Whether there is room for anything at all."""
-        return used_bytes(self._folder) < self._max_bytes
+        return used_bytes(self._folder) < self._max_bytes and _disk_has_room(self._folder)
 
     async def seal(self) -> None:
         """Close the segment being written, so that it can be drained."""
@@ -85,6 +87,8 @@ class Spool:
             os.fdatasync(segment.descriptor)
         except OSError:
             os.ftruncate(segment.descriptor, segment.size)
+            if segment.size <= len(HEADER):
+                segment.path.unlink()  # or each refusal would leave an empty segment on a disk that is full
             self._close()
             raise
         segment.size += len(data)
@@ -172,6 +176,13 @@ def used_bytes(folder: Path) -> int:
     except FileNotFoundError:
         return 0
     return total
+
+
+def _disk_has_room(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free >= _LEAST_FREE_BYTES
+    except FileNotFoundError:
+        return True
 
 
 def _sync_folder(folder: Path) -> None:

@@ -30,6 +30,7 @@ class WriterDuties:
         self._redis = redis
         self._pool = pool
         self._backlog = metrics.gauge("postback_backlog")
+        self._queued = metrics.gauge("postback_queued")
         self._partitions = partitions
         self._window_ms = window_ms
 
@@ -50,7 +51,10 @@ class WriterDuties:
     async def _measure_backlog(self) -> None:
         try:
             for partition in range(self._partitions):
-                self._backlog.labels(str(partition)).set(await self._redis.xlen(queue_key(partition)))
+                # Both of one moment, so that their difference, what has been acknowledged, is exact.
+                stream = await self._redis.xinfo_stream(queue_key(partition))
+                self._backlog.labels(str(partition)).set(stream["length"])
+                self._queued.labels(str(partition)).set(stream.get("entries-added", 0))
         except (RedisError, OSError) as error:
             log.debug("backlog cannot be measured", error=str(error))
 
