@@ -114,6 +114,8 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
         )
         drained = asyncio.Event()
         draining = asyncio.create_task(intake.drain(drained))
+        # It ends before its time only by a defect; then this process ends in order, and another takes its place.
+        draining.add_done_callback(lambda _: stop.set())
 
         async def stop_draining() -> None:
             drained.set()
