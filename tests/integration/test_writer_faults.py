@@ -66,17 +66,19 @@ async def test_a_writer_killed_before_it_acknowledged(redis: Redis, pool: Pool, 
 
 
 async def test_a_slow_writers_entries_are_left_to_it(redis: Redis, pool: Pool) -> None:
-    await add_all(redis, [conversion(number) for number in range(100)])
+    await add_all(redis, [conversion(number) for number in range(75)])
     times = replace(QUICK, claim_idle_ms=500, life_ms=20)
     slow, other = Observer(), Observer()
-    async with pool.acquire() as connection, running(writer(redis, pool, slow, batch_rows=50, times=times)):
+    async with pool.acquire() as connection, running(writer(redis, pool, slow, batch_rows=25, times=times)):
         async with connection.transaction():
             await connection.execute("LOCK TABLE conversions IN ACCESS EXCLUSIVE MODE")
-            await eventually(lambda: redis.xpending(queue_key(0), GROUP), lambda found: found["pending"] == 100)
+            await eventually(lambda: redis.xpending(queue_key(0), GROUP), lambda found: found["pending"] == 75)
             async with running(writer(redis, pool, other, consumer="w2", times=times)):
                 await asyncio.sleep(3 * times.claim_idle_ms / 1_000)  # how long Postgres is slow
+                found = await redis.xpending(queue_key(0), GROUP)
+            assert found["consumers"] == [{"name": b"w1", "pending": 75}]
         await drained(redis)
-    assert (slow.counts, other.counts) == (BatchCounts(read=100, new=100), BatchCounts())
+    assert (slow.counts, other.counts) == (BatchCounts(read=75, new=75), BatchCounts())
 
 
 def crash() -> None:
