@@ -19,6 +19,7 @@ from ingest.addresses import parse_networks
 from ingest.admin import AdminKey, ensure_admin_key
 from ingest.catalog import Snapshot
 from ingest.catalog_feed import CatalogFeed
+from ingest.catalog_kept import kept_path
 from ingest.click_api import ClickApi
 from ingest.click_source import ClickSource
 from ingest.clicks import Click
@@ -83,7 +84,7 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
         pool = await open_pool(orders.postgres_dsn, config.postgres.pool)
         stack.push_async_callback(close_postgres, pool)
         vault = ensure_vault(config.secret_key_path)
-        feed = CatalogFeed(orders.postgres_dsn, config.data_path / "catalog.snapshot", vault=vault)
+        feed = CatalogFeed(orders.postgres_dsn, kept_path(config.data_path), vault=vault)
         await feed.start()
         stack.push_async_callback(feed.close)
 

@@ -21,8 +21,11 @@ from storage.rows import CatalogRows
 CHANNEL: Final = "catalog"
 DEBOUNCE_S: Final = 0.05
 POLL_S: Final = 60.0
+POOLED_POLL_S: Final = 10.0
+"""Behind a pooler, which hands a session's announcements to nobody or to somebody else."""
+START_S: Final = 10.0
 FIRST_RETRY_S: Final = 0.25
-LAST_RETRY_S: Final = 15.0
+LAST_RETRY_S: Final = 5.0
 
 _log = structlog.get_logger()
 
@@ -34,8 +37,8 @@ class CatalogUnavailableError(Exception):
 class CatalogFeed:
     """Holds the snapshot. Between `start` and `close` a task of its own keeps it fresh, over a connection of its own.
 
-    A change is announced on the channel `catalog`; behind a pooler that swallows announcements, and for those that a
-    lost connection swallowed, the catalog is also read every `poll_s`. While Postgres is away the last snapshot stays.
+    A change is announced on the channel `catalog`; for announcements that got lost the catalog is also read every
+    `poll_s`, and every 10 s behind a pooler, which swallows them. While Postgres is away the last snapshot stays.
     `kept` is the file that the last good catalog is kept in; `vault` opens signing secrets.
     """
 
@@ -44,6 +47,7 @@ class CatalogFeed:
         self._kept = kept
         self._vault = vault
         self._poll_s = poll_s
+        self._is_pooled = False
         self._rows: CatalogRows | None = None
         self._snapshot: Snapshot | None = None
         self._changed = asyncio.Event()
@@ -60,7 +64,8 @@ class CatalogFeed:
         """Load the catalog: from Postgres, or while that is away from the kept file. Raises CatalogUnavailableError,
         and VaultError where a signing secret cannot be opened."""
         try:
-            self._connection = await self._connect()
+            async with asyncio.timeout(START_S):
+                self._connection = await self._connect()
         except (*AWAY, PostgresError) as error:
             await self._load_kept(error)
         self._task = asyncio.create_task(self._run(), name="catalog feed")
@@ -102,6 +107,7 @@ class CatalogFeed:
         try:
             await connection.add_listener(CHANNEL, self._on_notification)
             connection.add_termination_listener(self._on_notification)
+            self._is_pooled = await connection.fetchval("SELECT pg_backend_pid()") != connection.get_server_pid()
             await self._load(connection)
         except BaseException:
             connection.terminate()
@@ -113,9 +119,10 @@ class CatalogFeed:
 
     async def _follow(self, connection: Connection) -> None:
         """Load whenever a change is announced or the time has come. Raises when the connection fails."""
+        poll_s = min(self._poll_s, POOLED_POLL_S) if self._is_pooled else self._poll_s
         while True:
             try:
-                async with asyncio.timeout(self._poll_s):
+                async with asyncio.timeout(poll_s):
                     await self._changed.wait()
             except TimeoutError:
                 pass

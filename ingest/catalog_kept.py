@@ -47,6 +47,20 @@ def keep_rows(path: Path, rows: CatalogRows) -> None:
         raise
 
 
+def kept_path(data_dir: Path) -> Path:
+    """Where the receivers of a data folder keep it."""
+    return data_dir / "catalog.snapshot"
+
+
+def is_kept(path: Path) -> bool:
+    """Whether there is one to start with."""
+    try:
+        kept_rows(path)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def kept_rows(path: Path) -> CatalogRows:
     """What `keep_rows` wrote. Raises FileNotFoundError, OSError, or ValueError for a file that cannot be used."""
     return decode_rows(path.read_bytes())

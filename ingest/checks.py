@@ -20,13 +20,15 @@ _CANNOT_CONNECT: Final[tuple[type[Exception], ...]] = (*AWAY, PostgresError, Val
 """ValueError: a DSN that cannot be read."""
 
 
-async def check_engines(config: Config, urls: EngineUrls, *, may_be_away: bool) -> list[Problem]:
+async def check_engines(
+    config: Config, urls: EngineUrls, *, redis_may_be_away: bool, postgres_may_be_away: bool
+) -> list[Problem]:
     """Everything that is wrong with either. An embedded Postgres' schema is brought up to date on the way.
 
-    `may_be_away`: a server that does not answer is a warning, not a refusal: the workers wait for it.
+    One that may be away is warned of where it does not answer, not refused: the workers wait for it.
     """
-    return await _redis_problems(urls.redis_url, may_be_away=may_be_away) + await _postgres_problems(
-        urls.postgres_dsn, migrate_first=config.postgres.dsn == EMBEDDED, may_be_away=may_be_away
+    return await _redis_problems(urls.redis_url, may_be_away=redis_may_be_away) + await _postgres_problems(
+        urls.postgres_dsn, migrate_first=config.postgres.dsn == EMBEDDED, may_be_away=postgres_may_be_away
     )
 
 
@@ -41,10 +43,11 @@ async def _redis_problems(url: str, *, may_be_away: bool) -> list[Problem]:
 
 
 async def _postgres_problems(dsn: str, *, migrate_first: bool, may_be_away: bool) -> list[Problem]:
+    away = Severity.WARN if may_be_away else Severity.REFUSE
     try:
         connection = await connect_postgres(dsn)
     except _CANNOT_CONNECT as error:
-        return [Problem(Severity.WARN if may_be_away else Severity.REFUSE, explain_postgres_error(error, dsn))]
+        return [Problem(away, explain_postgres_error(error, dsn))]
     try:
         problems = await check_postgres(connection)
         if any(problem.severity is Severity.REFUSE for problem in problems):
@@ -55,5 +58,7 @@ async def _postgres_problems(dsn: str, *, migrate_first: bool, may_be_away: bool
         if state.problem is not None:
             problems.append(Problem(Severity.REFUSE, state.problem))
         return problems
+    except AWAY as error:
+        return [Problem(away, explain_postgres_error(error, dsn))]
     finally:
         await close_postgres(connection)

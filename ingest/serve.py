@@ -17,6 +17,7 @@ from aiohttp import web
 
 from ingest.admin import ensure_admin_key
 from ingest.app import FINISH_S, guard_of, writer_operations
+from ingest.catalog_kept import is_kept, kept_path
 from ingest.checks import check_engines
 from ingest.config import Config
 from ingest.engines import EngineError, Engines, EngineUrls, running_urls
@@ -152,10 +153,12 @@ async def _keep_engines(engines: Engines) -> None:
 
 async def _check(config: Config, role: ServeRole, urls: EngineUrls) -> None:
     """Refuse what cannot work, warn of what is risky."""
-    # A receiver can run on its kept catalog while Postgres is away, a writer waits for it.
-    may_be_away = role is not ServeRole.ALL
+    # Receivers start with the catalog they kept while Postgres is away, writers wait for it.
+    can_wait = role is ServeRole.WRITER or await asyncio.to_thread(is_kept, kept_path(config.data_path))
     refusals = []
-    for problem in await check_engines(config, urls, may_be_away=may_be_away):
+    for problem in await check_engines(
+        config, urls, redis_may_be_away=role is not ServeRole.ALL, postgres_may_be_away=can_wait
+    ):
         if problem.severity is Severity.REFUSE:
             refusals.append(problem.message)
         else:

@@ -17,7 +17,7 @@ from storage import sqlfiles
 
 CONNECT_TIMEOUT_S: Final = 5.0
 COMMAND_TIMEOUT_S: Final = 30.0
-CLOSE_TIMEOUT_S: Final = 5.0
+CLOSE_TIMEOUT_S: Final = 2.0
 
 PostgresError: type[Exception] = asyncpg.PostgresError
 """What the server answered with an error."""
@@ -75,6 +75,8 @@ class Connection(Protocol):
     async def add_listener(self, channel: str, callback: Callable[..., object]) -> None: ...
 
     def add_termination_listener(self, callback: Callable[..., object]) -> None: ...
+
+    def get_server_pid(self) -> int: ...
 
     def is_closed(self) -> bool: ...
 
@@ -162,7 +164,7 @@ async def connect(dsn: str) -> Connection:
 
 
 async def close(target: Pool | Connection) -> None:
-    """Close politely, and within 5 s in any case: a server that hangs cannot hold us."""
+    """Close politely, and within 2 s in any case: a server that hangs cannot hold us."""
     try:
         async with asyncio.timeout(CLOSE_TIMEOUT_S):
             await target.close()

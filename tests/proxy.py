@@ -34,6 +34,11 @@ class Proxy:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._links: set[asyncio.StreamWriter] = set()
+        self._stuck: set[asyncio.StreamWriter] = set()
+        self._delay_s = 0.0
+        self._words: bytes | None = None
+        self.cuts = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self.loop = asyncio.get_running_loop()
         self.port = 0
@@ -45,6 +50,19 @@ class Proxy:
     def cut(self) -> None:
         """Reset every open connection, once. From any thread; done when it returns."""
         self._call(self._cut)
+
+    def freeze_open(self) -> None:
+        """Nothing passes any more on what is open now, until it is closed; new connections are not concerned."""
+        self._call(lambda: self._stuck.update(self._links))
+
+    def delay(self, seconds: float) -> None:
+        """Hold back each piece of data, in either direction, for so long."""
+        self._call(lambda: setattr(self, "_delay_s", seconds))
+
+    def cut_at(self, words: bytes | None) -> None:
+        """Reset each connection on which `words` are sent, in place of the reply: every other time they have arrived
+        before. None: no more. `cuts` counts."""
+        self._call(lambda: setattr(self, "_words", words))
 
     def _call(self, function: Callable[..., None], *args: object) -> None:
         done = threading.Event()
@@ -83,9 +101,10 @@ class Proxy:
             writer.transport.abort()
             return
         self._writers |= {writer, back}
+        self._links.add(writer)
         tasks = {
-            asyncio.create_task(self._pump(reader, back, is_reply=False)),
-            asyncio.create_task(self._pump(there, writer, is_reply=True)),
+            asyncio.create_task(self._pump(reader, back, link=writer, is_reply=False)),
+            asyncio.create_task(self._pump(there, writer, link=writer, is_reply=True)),
         }
         self._tasks |= tasks
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -96,15 +115,36 @@ class Proxy:
         await asyncio.wait(tasks)
         self._tasks -= tasks
         self._writers -= {writer, back}
+        self._links.discard(writer)
+        self._stuck.discard(writer)
 
-    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, is_reply: bool) -> None:
+    async def _pump(
+        self,
+        source: asyncio.StreamReader,
+        sink: asyncio.StreamWriter,
+        *,
+        link: asyncio.StreamWriter,
+        is_reply: bool,
+    ) -> None:
+        is_doomed = False
         try:
             while data := await source.read(_CHUNK):
                 await self._flowing.wait()
+                if self._delay_s:
+                    await asyncio.sleep(self._delay_s)
                 if is_reply and self._mode is Mode.DROP_REPLIES:
                     return
+                if link in self._stuck:
+                    continue
+                if not is_reply and self._words and self._words in data:
+                    self.cuts += 1
+                    if self.cuts % 2:
+                        return
+                    is_doomed = True
                 sink.write(data)
                 await sink.drain()
+                if is_doomed:
+                    return
         except OSError:
             return
 
