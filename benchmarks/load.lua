@@ -68,9 +68,9 @@ function done(summary, latency, requests)
     end
     local errors = summary.errors
     io.write(string.format(
-        'BENCH {"requests":%d,"beyond":%d,"seconds":%.6f,"refused":%d,"failed":%d,' ..
+        'BENCH {"requests":%d,"beyond":%d,"seconds":%.6f,"refused":%d,"failed":{"connect":%d,"read":%d,"write":%d,"time-out":%d},' ..
         '"p50_us":%d,"p90_us":%d,"p99_us":%d,"p999_us":%d,"max_us":%d}\n',
         summary.requests, made_beyond, summary.duration / 1e6, errors.status,
-        errors.connect + errors.read + errors.write + errors.timeout,
+        errors.connect, errors.read, errors.write, errors.timeout,
         latency:percentile(50), latency:percentile(90), latency:percentile(99), latency:percentile(99.9), latency.max))
 end

@@ -23,13 +23,13 @@ class LoadError(Exception):
 
 class LoadResult(msgspec.Struct, frozen=True):
     """One run. `beyond`: requests after the file's end, harmless ones; `refused`: answers that are not 2xx or 3xx;
-    `failed`: connections, reads, writes and time-outs."""
+    `failed`: counts by connect, read, write, time-out."""
 
     requests: int
     beyond: int
     seconds: float
     refused: int
-    failed: int
+    failed: dict[str, int]
     p50_us: int
     p90_us: int
     p99_us: int

@@ -87,6 +87,8 @@ class Bench:
 
 
 Row = Callable[[Bench], Awaitable[Sample]]
+Expect = Callable[[Bench, LoadResult, LoadResult, dict[str, int], int], list[str]]
+"""Judges a receiver's run by the warm-up, the load and the queue's kinds; so many postbacks may have been under way."""
 
 
 def sample_of(
@@ -94,8 +96,9 @@ def sample_of(
 ) -> Sample:
     """Of a load whose requests carry `each` events; `cpu` in seconds."""
     events = result.answered * each
-    if result.failed:
-        problems.append(f"{result.failed} connections, reads, writes or time-outs failed")
+    failed = ", ".join(f"{count} x {what}" for what, count in result.failed.items() if count)
+    if failed:
+        problems.append(f"connections failed: {failed}")
     if result.refused:
         problems.append(f"{result.refused} answers were not 2xx")
     if not events:
@@ -174,7 +177,7 @@ async def obvious(bench: Bench) -> Sample:
 async def _receiver(
     bench: Bench,
     frames: Path,
-    expect: Callable[[Bench, LoadResult, LoadResult, dict[str, int]], list[str]],
+    expect: Expect,
     *,
     cached: bool = True,
     first: Path | None = None,
@@ -194,29 +197,29 @@ async def _receiver(
         before = program.cpu_s()["receiver"]
         result = await bench.load(frames, program, cores, **options)
         cpu = program.cpu_s()["receiver"] - before
-    return sample_of(result, cpu, expect(bench, warm, result, await bench.platform.kinds()), each=each)
+    slack = (bench.settings.connections + options.get("connections", bench.settings.connections)) * each
+    return sample_of(result, cpu, expect(bench, warm, result, await bench.platform.kinds(), slack), each=each)
 
 
 def _slack(bench: Bench) -> int:
     return 2 * bench.settings.connections
 
 
-def _all_counted(bench: Bench, warm: LoadResult, result: LoadResult, kinds: dict[str, int]) -> list[str]:
-    problems = check_count("the queue", kinds["c1"], warm.answered + result.answered, _slack(bench))
+def _all_counted(_: Bench, warm: LoadResult, result: LoadResult, kinds: dict[str, int], slack: int) -> list[str]:
+    problems = check_count("the queue", kinds["c1"], warm.answered + result.answered, slack)
     others = sum(kinds.values()) - kinds["c1"]
     return problems + ([f"{others} of the queue's entries are no conversions: {kinds}"] if others else [])
 
 
-def _all_repeats(bench: Bench, warm: LoadResult, result: LoadResult, kinds: dict[str, int]) -> list[str]:
-    return check_count("the queue as conversions", kinds["c1"], warm.answered, _slack(bench)) + check_count(
-        "the queue as duplicates", kinds["d1"], result.answered, _slack(bench)
+def _all_repeats(_: Bench, warm: LoadResult, result: LoadResult, kinds: dict[str, int], slack: int) -> list[str]:
+    return check_count("the queue as conversions", kinds["c1"], warm.answered, slack) + check_count(
+        "the queue as duplicates", kinds["d1"], result.answered, slack
     )
 
 
-def _some_rejected(bench: Bench, warm: LoadResult, result: LoadResult, kinds: dict[str, int]) -> list[str]:
+def _some_rejected(bench: Bench, warm: LoadResult, result: LoadResult, kinds: dict[str, int], slack: int) -> list[str]:
     expected = [0, *accumulate(bench.prepared.is_rejection)]
     rejected = expected[min(result.answered, len(expected) - 1)]
-    slack = _slack(bench)
     problems = check_count("the queue", kinds["c1"] + kinds["r1"], warm.answered + result.answered, slack)
     return problems + check_count("the queue as rejections", kinds["r1"] + slack // 2, rejected, slack)
 
@@ -255,9 +258,8 @@ async def cold_clicks(bench: Bench) -> Sample:
 async def bulk(bench: Bench) -> Sample:
     """NDJSON bodies; the events are their items."""
 
-    def expect(bench: Bench, warm: LoadResult, result: LoadResult, kinds: dict[str, int]) -> list[str]:
+    def expect(_: Bench, warm: LoadResult, result: LoadResult, kinds: dict[str, int], slack: int) -> list[str]:
         answered = warm.answered + result.answered * size
-        slack = _slack(bench) + BULK_CONNECTIONS * size
         return check_count("the queue", kinds["c1"], answered, slack)
 
     size = bench.prepared.bulk_size

@@ -23,7 +23,7 @@ ROWS = ("receiver", "writer", "bare COPY")
 
 
 def result(*, refused: int = 0, failed: int = 0) -> LoadResult:
-    return LoadResult(1000, 0, 1.0, refused, failed, 1000, 1500, 2000, 2500, 3000)
+    return LoadResult(1000, 0, 1.0, refused, {"read": failed}, 1000, 1500, 2000, 2500, 3000)
 
 
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not on PATH")
