@@ -36,7 +36,7 @@ class Program:
     def log(self) -> list[dict[str, object]]:
         """The log's lines so far."""
         lines = self.log_path.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{")]
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
     def workers(self, role: str) -> list[int]:
         """The pids of the workers of a role, as the log has them last."""
