@@ -15,14 +15,19 @@ from zlib import crc32
 import structlog
 from redis.exceptions import RedisError
 
+from dedup.cluster import Command
 from dedup.port import TOKEN_BYTES, CachedClick, Entry, QueueUnavailableError, Verdict
-from dedup.scripts import CLIENT_ERRORS, Client, Command, Script, run_together
+from dedup.scripts import CLIENT_ERRORS, Client, Script, ask_primaries, run_together
 
 _VERDICTS: Final = {ord("a"): Verdict.ACCEPTED, ord("d"): Verdict.DUPLICATE, ord("x"): Verdict.CONFLICT}
 MAX_CALL: Final = 512
 """Entries in one script call: Redis serves nobody else meanwhile (about 10 us an entry)."""
 MAX_CALLS: Final = 8
 """Script calls under way at once: fewer than the client has connections, which refuses instead of waiting."""
+CONFIRM_MS: Final = 500
+"""How long a claim may take to be on disk or on a replica: well below the client's time limit of a second."""
+_PROBE_MS: Final = 100
+_PROBE_S: Final = 1.0
 
 log = structlog.get_logger()
 
@@ -45,7 +50,7 @@ class RedisDeduplicator:
         partitions: int,
         max_backlog: int,
         durability: Durability = Durability.WRITTEN,
-        durability_timeout_ms: int = 1000,
+        durability_timeout_ms: int = CONFIRM_MS,
     ) -> None:
         self._client = client
         self._partitions = partitions
@@ -113,14 +118,29 @@ class RedisDeduplicator:
             letters: bytes = await self._claim.run(self._client, keys, args)
             return letters
         # WAITAOF and WAIT speak of the writes of their own connection.
-        wait: Command = ("WAITAOF", 1, 0, self._durability_timeout_ms)
-        if self._durability is Durability.REPLICATED:
-            wait = ("WAIT", 1, self._durability_timeout_ms)
-        letters, reached = await run_together(self._client, keys[0], [self._claim.whole(keys, args), wait])
-        reached_count = reached[0] if isinstance(reached, list) else reached
-        if reached_count < 1:
+        commands = [self._claim.whole(keys, args), self._confirmation(self._durability_timeout_ms)]
+        letters, reached = await run_together(self._client, keys[0], commands)
+        if not _is_confirmed(reached):
             raise RedisError(f"not {self._durability.value} within {self._durability_timeout_ms} ms")
         return letters
+
+    def _confirmation(self, timeout_ms: int) -> Command:
+        if self._durability is Durability.FSYNCED:
+            return "WAITAOF", 1, 0, timeout_ms
+        return "WAIT", 1, timeout_ms
+
+    async def problem(self) -> str | None:
+        """Why claims cannot be accepted just now; None if nothing is known to be in their way. Of a cluster each
+        primary must answer, and one at least must be able to confirm what is written."""
+        is_written = self._durability is Durability.WRITTEN
+        try:
+            async with asyncio.timeout(_PROBE_S):
+                replies = await ask_primaries(self._client, ("PING",) if is_written else self._confirmation(_PROBE_MS))
+        except CLIENT_ERRORS as error:
+            return f"Redis does not answer: {error}"
+        if not is_written and not any(map(_is_confirmed, replies)):
+            return f"Redis cannot say that writes are {self._durability.value}"
+        return None
 
     def _click_keys(self, partition: int, click_ids: Sequence[str]) -> list[bytes]:
         return [b"pb:{%d}:click:%b" % (partition, click_id.encode()) for click_id in click_ids]
@@ -153,3 +173,9 @@ class RedisDeduplicator:
 
         await asyncio.gather(*(one_partition(partition, mine) for partition, mine in places.items()))
         return results
+
+
+def _is_confirmed(reply: Any) -> bool:
+    """Of WAIT: how many replicas; of WAITAOF: [disks of its own, disks of replicas]."""
+    count: int = reply[0] if isinstance(reply, list) else reply
+    return count >= 1

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from redis.asyncio import Redis
-from redis.asyncio.cluster import PipelineCommand, RedisCluster
-from redis.exceptions import NoScriptError, RedisClusterException, RedisError
+from redis.exceptions import NoScriptError, RedisError
+
+from dedup.cluster import ClusterClient, Command
 
 _FOLDER: Final = Path(__file__).parent / "lua"
-Client = Redis | RedisCluster
-Command = tuple[bytes | str | int, ...]
-CLIENT_ERRORS: Final = (RedisError, RedisClusterException, OSError)
-"""What a client raises when Redis is away or refuses; the second is no RedisError."""
+Client = Redis | ClusterClient
+CLIENT_ERRORS: Final = (RedisError, OSError)
+"""What a client raises when Redis is away or refuses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,9 @@ class Script:
         """Run it on the node that holds the keys. A server that does not know it (new, restarted or failed over) is
         sent the source, once: nothing had run, so the whole call may be sent again."""
         try:
-            return await client.execute_command("EVALSHA", self.sha, len(keys), *keys, *args)
+            return await client.evalsha(self.sha, len(keys), *keys, *args)
         except NoScriptError:
-            return await client.execute_command("EVAL", self.source, len(keys), *keys, *args)
+            return await client.eval(self.source, len(keys), *keys, *args)
 
     def whole(self, keys: Sequence[bytes], args: Sequence[bytes | int]) -> Command:
         """The command with the source in it, for where a missing script could not be sent again."""
@@ -47,19 +47,17 @@ class Script:
 
 async def run_together(client: Client, key: bytes, commands: Sequence[Command]) -> list[Any]:
     """Run commands in order on one connection to the node that holds the key; their replies, or the first error."""
-    if isinstance(client, RedisCluster):
-        # A pipeline of the cluster's sends a command that names no key to just any node.
-        await client.initialize()
-        node = client.get_node_from_key(key.decode())
-        assert node is not None, "a slot that is covered has a primary"
-        sent = [PipelineCommand(place, *command) for place, command in enumerate(commands)]
-        await node.execute_pipeline(sent)
-        for one in sent:
-            if isinstance(one.result, Exception):
-                raise one.result
-        return [one.result for one in sent]
+    if isinstance(client, ClusterClient):
+        return await client.together(key, commands)
     async with client.pipeline(transaction=False) as pipeline:
         for command in commands:
             pipeline.execute_command(*command)
         replies: list[Any] = await pipeline.execute()
         return replies
+
+
+async def ask_primaries(client: Client, command: Command) -> list[Any]:
+    """The reply of each primary to a command without keys. Raises unless all answer."""
+    if isinstance(client, ClusterClient):
+        return await client.on_primaries(command)
+    return [await client.execute_command(*command)]  # type: ignore[no-untyped-call]  # redis-py leaves it untyped

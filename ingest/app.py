@@ -10,11 +10,9 @@ from contextlib import AsyncExitStack
 from hashlib import sha256
 
 import structlog
-from redis.exceptions import RedisError
 
 from dedup.client import connect as connect_redis
 from dedup.redis import Durability, RedisDeduplicator
-from dedup.scripts import Client
 from ingest.addresses import parse_networks
 from ingest.admin import AdminKey, ensure_admin_key
 from ingest.catalog import Snapshot
@@ -100,10 +98,10 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
         recorder = Recorder(deduplicator, clicks, lambda: feed.snapshot, rules, RecorderMetrics(metrics))
         spool = Spool(config.spool_path, max_bytes=config.spool.max_bytes)
 
-        async def redis_answers() -> bool:
-            return await redis_problem(redis) is None
+        async def can_claim() -> bool:
+            return await deduplicator.problem() is None
 
-        intake = Intake(recorder, spool, config.spool_path, redis_answers, IntakeMetrics(metrics))
+        intake = Intake(recorder, spool, config.spool_path, can_claim, IntakeMetrics(metrics))
         receiver = Receiver(
             intake,
             metrics,
@@ -157,16 +155,6 @@ def guard_of(config: Config, metrics: Metrics) -> Guard:
     )
 
 
-async def redis_problem(redis: Client) -> str | None:
-    """Why Redis cannot be used just now; None if it answers."""
-    try:
-        async with asyncio.timeout(1):
-            await redis.ping()
-    except (RedisError, OSError) as error:
-        return f"Redis does not answer: {error}"
-    return None
-
-
 async def run_writer(orders: Orders, stop: asyncio.Event, ready: Callable[[], None]) -> None:
     """Move the queue into Postgres until `stop`."""
     config = orders.config
@@ -190,7 +178,8 @@ async def run_writer(orders: Orders, stop: asyncio.Event, ready: Callable[[], No
         duty = asyncio.create_task(duties.run(stop))
         ready()
         await writer.run(stop)
-        await duty
+        duty.cancel()  # it may be waiting for a Postgres that hangs
+        await asyncio.wait([duty])
     log.info("stopped")
 
 

@@ -27,15 +27,15 @@ async def check_engines(
 
     One that may be away is warned of where it does not answer, not refused: the workers wait for it.
     """
-    return await _redis_problems(urls.redis_url, may_be_away=redis_may_be_away) + await _postgres_problems(
+    return await _redis_problems(config, urls.redis_url, may_be_away=redis_may_be_away) + await _postgres_problems(
         urls.postgres_dsn, migrate_first=config.postgres.dsn == EMBEDDED, may_be_away=postgres_may_be_away
     )
 
 
-async def _redis_problems(url: str, *, may_be_away: bool) -> list[Problem]:
+async def _redis_problems(config: Config, url: str, *, may_be_away: bool) -> list[Problem]:
     client = connect_redis(url)
     try:
-        return await check_redis(client)
+        return await check_redis(client, partitions=config.redis.partitions, ack=config.redis.ack)
     except (RedisError, OSError) as error:
         return [Problem(Severity.WARN if may_be_away else Severity.REFUSE, explain_redis_error(error, url))]
     finally:

@@ -14,6 +14,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from dedup.address import parse_address
+
 ENV_PREFIX = "POSTBACK_"
 EMBEDDED = "embedded"
 _OTHER_PATHS = {"", "/postbacks", "/clicks", "/healthz", "/readyz", "/metrics"}
@@ -299,10 +301,11 @@ def _check(config: Config, where: str) -> None:
     for path in config.server.paths:
         if not path.startswith("/") or path.rstrip("/") in _OTHER_PATHS:
             refuse("server.paths", f"{path!r} cannot be a postback path")
-    if not config.redis.url.startswith(("redis://", "rediss://", "redis+cluster://", "unix://")) and (
-        config.redis.url != EMBEDDED
-    ):
-        refuse("redis.url", 'expected "embedded" or a URL that starts with redis://, rediss:// or redis+cluster://')
+    if config.redis.url != EMBEDDED:
+        try:
+            parse_address(config.redis.url)
+        except ValueError as error:
+            refuse("redis.url", f'{error}; or "embedded"')
     if config.postgres.dsn != EMBEDDED and not config.postgres.dsn.startswith(("postgresql://", "postgres://")):
         refuse("postgres.dsn", 'expected "embedded" or a DSN that starts with postgresql://')
     for proxy in config.server.trusted_proxies:

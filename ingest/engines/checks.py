@@ -7,12 +7,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
+from redis.asyncio.cluster import ClusterNode
 from redis.exceptions import NoPermissionError, ResponseError
 
+from dedup.cluster import ClusterClient
+from ingest.config import Ack
 from storage.postgres import Connection
 
 REDIS_LEAST = (6, 2)
+WAITAOF_LEAST = (7, 2)
 POSTGRES_LEAST = 15
+PARTITIONS_EACH = 4
+"""Partitions for each primary of a cluster: so that each gets its share, also after one more is added."""
 
 _POSTGRES_FACTS = """
 SELECT current_setting('server_version_num')::int AS version_num,
@@ -56,8 +62,47 @@ def _warn(message: str) -> Problem:
     return Problem(Severity.WARN, message)
 
 
-async def check_redis(client: RedisClient) -> list[Problem]:
-    """The problems of one Redis or Valkey server. Raises the client's connection errors."""
+@dataclass(frozen=True, slots=True)
+class _OneOfCluster:
+    """See RedisClient."""
+
+    cluster: ClusterClient
+    node: ClusterNode
+
+    async def info(self, section: str | None = None) -> dict[str, Any]:
+        found: dict[str, Any] = await self.cluster.info(section, target_nodes=self.node)
+        return found
+
+    async def config_get(self, pattern: str) -> Mapping[str | None, str | None]:
+        found: Mapping[str | None, str | None] = await self.cluster.config_get(pattern, target_nodes=self.node)
+        return found
+
+
+async def check_redis(
+    client: RedisClient | ClusterClient, *, partitions: int = 1, ack: Ack = Ack.WRITTEN
+) -> list[Problem]:
+    """The problems of one Redis or Valkey server, or of each primary of a cluster. Raises the client's errors."""
+    if not isinstance(client, ClusterClient):
+        return await _check_server(client, ack)
+    await client.ping()
+    primaries = client.get_primaries()
+    where: dict[Problem, list[str]] = {}
+    for node in primaries:
+        for problem in await _check_server(_OneOfCluster(client, node), ack):
+            where.setdefault(problem, []).append(str(node.name))
+    problems = [Problem(one.severity, f"{', '.join(names)}: {one.message}") for one, names in where.items()]
+    least = PARTITIONS_EACH * len(primaries)
+    if partitions < least:
+        problems.append(
+            _warn(
+                f"redis.partitions is {partitions} and the cluster has {len(primaries)} primaries: some would do most "
+                f"of the work. Set redis.partitions to {least} or more, everywhere and while the queue is empty"
+            )
+        )
+    return problems
+
+
+async def _check_server(client: RedisClient, ack: Ack) -> list[Problem]:
     try:
         facts: dict[str, Any] = {}
         for section in ("server", "memory", "persistence", "replication"):
@@ -70,7 +115,7 @@ async def check_redis(client: RedisClient) -> list[Problem]:
                 "appendonly is yes"
             )
         ]
-    problems = _redis_fitness(facts)
+    problems = _redis_fitness(facts) + _redis_confirms(facts, ack)
     if facts.get("aof_enabled"):
         problems += _redis_fsync(await _config_value(client, "appendfsync"))
     return problems
@@ -78,9 +123,8 @@ async def check_redis(client: RedisClient) -> list[Problem]:
 
 def _redis_fitness(facts: Mapping[str, Any]) -> list[Problem]:
     problems = []
-    version = str(facts.get("redis_version", "0"))
-    if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < REDIS_LEAST:
-        problems.append(_refuse(f"Redis {version} is too old: use Redis 6.2 or newer, or Valkey"))
+    if _redis_version(facts) < REDIS_LEAST:
+        problems.append(_refuse(f"Redis {facts.get('redis_version')} is too old: use Redis 6.2 or newer, or Valkey"))
     if facts.get("role") in {"slave", "replica"}:
         problems.append(_refuse("this Redis is a read-only replica: set redis.url to its primary"))
     policy = facts.get("maxmemory_policy")
@@ -101,6 +145,39 @@ def _redis_fitness(facts: Mapping[str, Any]) -> list[Problem]:
             )
         )
     return problems
+
+
+def _redis_version(facts: Mapping[str, Any]) -> tuple[int, ...]:
+    """Valkey says here which Redis it is compatible with."""
+    return tuple(int(part) for part in str(facts.get("redis_version", "0")).split(".")[:2] if part.isdigit())
+
+
+def _redis_confirms(facts: Mapping[str, Any], ack: Ack) -> list[Problem]:
+    """Whether it can say what redis.ack asks for. Where it cannot, no postback is ever answered with 200."""
+    match ack:
+        case Ack.FSYNCED if _redis_version(facts) < WAITAOF_LEAST:
+            return [
+                _refuse(
+                    f'redis.ack is "fsynced", and Redis {facts.get("redis_version")} does not know WAITAOF: use Redis '
+                    f'7.2 or newer, or Valkey; or set redis.ack to "written"'
+                )
+            ]
+        case Ack.FSYNCED if not facts.get("aof_enabled"):
+            return [
+                _refuse(
+                    'redis.ack is "fsynced", and Redis keeps no append-only file: set appendonly yes, or redis.ack to '
+                    '"written"'
+                )
+            ]
+        case Ack.REPLICATED if not facts.get("connected_slaves"):
+            return [
+                _warn(
+                    'redis.ack is "replicated", and Redis has no replica just now: until it has one, postbacks go to '
+                    'the spool. Give it a replica, or set redis.ack to "written" or "fsynced"'
+                )
+            ]
+        case _:
+            return []
 
 
 def _redis_fsync(appendfsync: str | None) -> list[Problem]:

@@ -13,7 +13,7 @@ HIDDEN = "***"
 
 # Greedy up to the last @: a password that was not percent-encoded may hold any of /?#@:
 _USERINFO = re.compile(r"^([a-z0-9+.-]*://[^:@]*:)(.*)@", re.IGNORECASE | re.DOTALL)
-_QUERY = re.compile(r"([?&](?:ssl)?password=)([^&#]*)", re.IGNORECASE)
+_QUERY = re.compile(r"([?&](?:ssl|sentinel_)?password=)([^&#]*)", re.IGNORECASE)
 
 
 def hide_password(url: str) -> str:

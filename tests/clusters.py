@@ -1,0 +1,245 @@
+"""Several Valkey servers as one: a Redis Cluster, or a primary with replicas under sentinels. Each server can be
+killed, frozen and started again on its port, with its data; all end with pytest."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from random import sample
+from typing import Any, Final
+
+import redis
+
+from ingest.engines.binaries import find_valkey
+from ingest.engines.process import launch_command
+from tests.servers import temporary_folder
+
+PRIMARIES: Final = 3
+SLOTS: Final = 16_384
+NODE_TIMEOUT_MS: Final = 1_500
+DOWN_AFTER_MS: Final = 1_000
+SERVICE: Final = "postbacks"
+WAIT_S: Final = 60.0
+
+Options = dict[str, str]
+
+
+def wait_until(is_it: Callable[[], bool], what: str) -> None:
+    """Ask until it is so. AssertionError when time is up."""
+    deadline = time.monotonic() + WAIT_S
+    while not is_it():
+        assert time.monotonic() < deadline, f"not within {WAIT_S} s: {what}"
+        time.sleep(0.02)
+
+
+def lasting_ports(count: int) -> list[int]:
+    """Free ports from below those that outgoing connections are given: a server that was killed finds its own free."""
+    found: list[int] = []
+    for port in sample(range(12_000, 32_000), 2_000):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                found.append(port)
+        if len(found) == count:
+            return found
+    raise AssertionError("no free ports")
+
+
+class Node:
+    """A valkey-server on a port of its own; each write is fsynced to its append-only file."""
+
+    def __init__(self, folder: Path, port: int, options: Options | None = None) -> None:
+        self.port = port
+        self.folder = folder
+        self.options = options or {}
+        self._client = redis.Redis(port=self.port, socket_timeout=5.0)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def start(self, **more: str) -> None:
+        """Returns when it takes commands. `more`: options for this start only."""
+        self.folder.mkdir(exist_ok=True)
+        settings = self._settings() | self.options | more
+        self._spawn([part for name, value in settings.items() for part in (f"--{name}", value)])
+
+    def _settings(self) -> Options:
+        return {
+            "port": str(self.port),
+            "bind": "127.0.0.1",
+            "dir": str(self.folder),
+            "save": "",
+            "appendonly": "yes",
+            "appendfsync": "always",
+            "repl-diskless-sync-delay": "0",
+        }
+
+    def _spawn(self, arguments: Sequence[str]) -> None:
+        command = launch_command([str(find_valkey()), *arguments], death_signal=signal.SIGKILL)
+        with (self.folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        wait_until(self._answers, f"PONG of {self.address}")
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, (self.folder / "server.log").read_text(errors="replace")
+        try:
+            return bool(self.run("PING"))
+        except (redis.ConnectionError, redis.ResponseError):
+            return False
+
+    def run(self, *command: str | int) -> Any:
+        """The reply to a command; text as text."""
+        return _text(self._client.execute_command(*command))  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+
+    def info(self, section: str) -> dict[str, Any]:
+        """A section of INFO."""
+        found: dict[str, Any] = self._client.info(section)
+        return found
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def kill(self) -> None:
+        """SIGKILL: no farewell to anybody."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._client.close()
+
+    def freeze(self) -> None:
+        """SIGSTOP: it holds its connections and does nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+
+def _text(reply: Any) -> Any:
+    match reply:
+        case bytes():
+            return reply.decode()
+        case list():
+            return [_text(one) for one in reply]
+        case _:
+            return reply
+
+
+class ClusterNode(Node):
+    """A node of a cluster. The first three are primaries with a third of the slots each."""
+
+    def __init__(self, folder: Path, port: int, bus_port: int) -> None:
+        self.bus_port = bus_port
+        super().__init__(
+            folder,
+            port,
+            {
+                "cluster-enabled": "yes",
+                "cluster-port": str(self.bus_port),
+                "cluster-node-timeout": str(NODE_TIMEOUT_MS),
+                "cluster-replica-validity-factor": "0",
+            },
+        )
+
+    @property
+    def id(self) -> str:
+        """What the cluster knows it by."""
+        return str(self.run("CLUSTER", "MYID"))
+
+    @property
+    def is_primary(self) -> bool:
+        return bool(self.info("replication")["role"] == "master")
+
+    @property
+    def has_replica(self) -> bool:
+        """Whether a replica has caught up with it."""
+        return bool(self.run("WAIT", 1, 1))
+
+    @property
+    def sees_all_well(self) -> bool:
+        """Whether all slots are served and no node is suspected."""
+        state = self.run("CLUSTER", "INFO")
+        nodes = self.run("CLUSTER", "NODES")
+        return "cluster_state:ok" in str(state) and "fail" not in str(nodes)
+
+
+class Cluster:
+    """Three primaries with a replica each."""
+
+    def __init__(self, nodes: Sequence[ClusterNode]) -> None:
+        self.nodes = list(nodes)
+
+    @property
+    def url(self) -> str:
+        return "redis+cluster://" + ",".join(node.address for node in self.nodes)
+
+    @property
+    def primaries(self) -> list[ClusterNode]:
+        return [node for node in self.nodes if node.is_running and node.is_primary]
+
+    def form(self) -> None:
+        """Nodes that know nothing of each other become the cluster."""
+        first = self.nodes[0]
+        for place, node in enumerate(self.nodes):
+            node.run("CLUSTER", "SET-CONFIG-EPOCH", place + 1)
+            if place < PRIMARIES:
+                begin, end = SLOTS * place // PRIMARIES, SLOTS * (place + 1) // PRIMARIES - 1
+                node.run("CLUSTER", "ADDSLOTSRANGE", begin, end)
+            if node is not first:
+                node.run("CLUSTER", "MEET", "127.0.0.1", first.port, first.bus_port)
+        ids = [node.id for node in self.nodes]
+        for node, replica in zip(self.nodes[:PRIMARIES], self.nodes[PRIMARIES:], strict=True):
+            wait_until(lambda replica=replica: self._knows(replica, ids), "the nodes have met")  # type: ignore[misc]
+            replica.run("CLUSTER", "REPLICATE", node.id)
+        self.heal()
+
+    @staticmethod
+    def _knows(node: ClusterNode, ids: Sequence[str]) -> bool:
+        nodes = str(node.run("CLUSTER", "NODES"))
+        return all(one in nodes for one in ids)
+
+    def heal(self) -> None:
+        """Start what was killed, and wait until all is well and every primary has its replica."""
+        for node in self.nodes:
+            if not node.is_running:
+                node.start()
+        wait_until(lambda: all(node.sees_all_well for node in self.nodes), "all nodes see each other")
+        wait_until(lambda: len(self.primaries) == PRIMARIES, "three primaries")
+        wait_until(lambda: all(node.has_replica for node in self.primaries), "a replica for each")
+
+    def flush(self) -> None:
+        """Forget all data."""
+        for node in self.primaries:
+            node.run("FLUSHALL")
+
+    def owner(self, key: str) -> ClusterNode:
+        """The primary that serves the key."""
+        slot = int(self.primaries[0].run("CLUSTER", "KEYSLOT", key))
+        for begin, end, (_, port, *_), *_ in self.primaries[0].run("CLUSTER", "SLOTS"):
+            if begin <= slot <= end:
+                return next(node for node in self.nodes if node.port == port)
+        raise AssertionError(f"nobody serves {key}")
+
+
+@contextmanager
+def valkey_cluster() -> Iterator[Cluster]:
+    """A cluster, formed and well."""
+    with temporary_folder() as folder, ExitStack() as stack:
+        ports = lasting_ports(4 * PRIMARIES)
+        nodes = [ClusterNode(folder / str(port), port, bus) for port, bus in zip(ports[::2], ports[1::2], strict=True)]
+        for node in nodes:
+            stack.callback(node.kill)
+            node.start()
+        cluster = Cluster(nodes)
+        cluster.form()
+        yield cluster
