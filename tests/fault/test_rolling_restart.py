@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
@@ -23,6 +24,7 @@ DEPLOY = ROOT / "deploy"
 CHECK_INTER_MS = 200
 DRAIN = "1500ms"
 ROUNDS = 2
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 RATE_S = 60
 """Requests a second, of each of the four kinds of sender."""
 
@@ -162,6 +164,31 @@ async def test_restarted_one_after_the_other(tmp_path: Path, redis_url: str, pos
 
         await eventually(stored, lambda found: found == load.sent, within_s=60)
         assert await client.both_counts() == (len(load.sent), 0)
+
+
+async def test_a_drain_lets_kept_connections_go(tmp_path: Path, redis_url: str, postgres_dsn: str) -> None:
+    """Each is told with its next answer, so that nobody sends on a connection which is about to be closed."""
+    await load_sample(postgres_dsn)
+    with running(tmp_path, redis_url, postgres_dsn, SERVER__DRAIN=DRAIN) as program:
+        async with client_of(program, postgres_dsn) as client:
+            await client.register("kept")
+            told: list[str | None] = []
+            for number in range(1_000_000):
+                query = f"click_id=kept&goal=purchase&txn_id={number}&sale_amount=1"
+                try:
+                    async with client.http.post(f"{program.url}/postback", data=query, headers=FORM) as response:
+                        assert response.status == 200
+                        told.append(response.headers.get("Connection"))
+                except aiohttp.ClientConnectorError:
+                    break  # refused: the listener is gone, and with it every connection
+                if number == 20:
+                    assert told == [None] * 21
+                    program.process.send_signal(signal.SIGTERM)
+            assert told[-1] == "close"
+            assert {None, "close"} == set(told)
+            assert told == sorted(told, key=lambda said: said is not None), "once it drains, every answer says so"
+            assert await asyncio.to_thread(program.process.wait, 60) == 0
+            assert await client.count("conversions") == len(told)
 
 
 async def _until_it_serves(client: Client, url: str) -> None:
