@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Final, Protocol
 
 import asyncpg  # type: ignore[import-untyped]  # it ships no types; the protocols below are the part we use
@@ -131,7 +131,7 @@ async def borrowed(pool: Pool, limit_s: float) -> AsyncIterator[Connection]:
     def give_up() -> None:
         nonlocal is_overdue
         is_overdue = True
-        connection.terminate()
+        _cut(connection)
 
     async with pool.acquire(timeout=limit_s) as connection:
         watchdog = asyncio.get_running_loop().call_later(limit_s, give_up)
@@ -141,13 +141,18 @@ async def borrowed(pool: Pool, limit_s: float) -> AsyncIterator[Connection]:
             if is_overdue:
                 raise OverdueError(f"PostgreSQL did not answer within {limit_s:g} s") from error
             if isinstance(error, AWAY):
-                connection.terminate()
+                _cut(connection)
             raise
         except BaseException:
-            connection.terminate()
+            _cut(connection)
             raise
         finally:
             watchdog.cancel()
+
+
+def _cut(connection: Connection) -> None:
+    with suppress(DriverError):  # it is closed, and back in the pool
+        connection.terminate()
 
 
 async def connect(dsn: str) -> Connection:
