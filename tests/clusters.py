@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from random import sample
 from typing import Any, Final
@@ -64,10 +65,21 @@ class Node:
         return f"127.0.0.1:{self.port}"
 
     def start(self, **more: str) -> None:
-        """Returns when it takes commands. `more`: options for this start only."""
+        """Returns when it takes commands. `more`: options for this start only. From the main thread: the server ends
+        with the thread that started it."""
+        self.spawn(**more)
+        wait_until(self.answers, f"PONG of {self.address}")
+
+    def spawn(self, **more: str) -> None:
+        """The same without waiting."""
         self.folder.mkdir(exist_ok=True)
+        command = launch_command([str(find_valkey()), *self._arguments(more)], death_signal=signal.SIGKILL)
+        with (self.folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def _arguments(self, more: Options) -> list[str]:
         settings = self._settings() | self.options | more
-        self._spawn([part for name, value in settings.items() for part in (f"--{name}", value)])
+        return [part for name, value in settings.items() for part in (f"--{name}", value)]
 
     def _settings(self) -> Options:
         return {
@@ -80,13 +92,8 @@ class Node:
             "repl-diskless-sync-delay": "0",
         }
 
-    def _spawn(self, arguments: Sequence[str]) -> None:
-        command = launch_command([str(find_valkey()), *arguments], death_signal=signal.SIGKILL)
-        with (self.folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        wait_until(self._answers, f"PONG of {self.address}")
-
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Whether it takes commands. AssertionError if it has ended."""
         assert self._process is not None
         assert self._process.poll() is None, (self.folder / "server.log").read_text(errors="replace")
         try:
@@ -148,6 +155,7 @@ class ClusterNode(Node):
                 "cluster-port": str(self.bus_port),
                 "cluster-node-timeout": str(NODE_TIMEOUT_MS),
                 "cluster-replica-validity-factor": "0",
+                "cluster-allow-replica-migration": "no",  # the spare one stays a primary
             },
         )
 
@@ -174,10 +182,11 @@ class ClusterNode(Node):
 
 
 class Cluster:
-    """Three primaries with a replica each."""
+    """Three primaries with a replica each, and a spare one that owns no slots."""
 
     def __init__(self, nodes: Sequence[ClusterNode]) -> None:
         self.nodes = list(nodes)
+        self.spare = self.nodes[-1]
 
     @property
     def url(self) -> str:
@@ -185,7 +194,8 @@ class Cluster:
 
     @property
     def primaries(self) -> list[ClusterNode]:
-        return [node for node in self.nodes if node.is_running and node.is_primary]
+        """Those that are known to own slots at the start, or have taken over from one."""
+        return [node for node in self.nodes[:-1] if node.is_running and node.is_primary]
 
     def form(self) -> None:
         """Nodes that know nothing of each other become the cluster."""
@@ -198,44 +208,79 @@ class Cluster:
             if node is not first:
                 node.run("CLUSTER", "MEET", "127.0.0.1", first.port, first.bus_port)
         ids = [node.id for node in self.nodes]
-        for node, replica in zip(self.nodes[:PRIMARIES], self.nodes[PRIMARIES:], strict=True):
-            wait_until(lambda replica=replica: self._knows(replica, ids), "the nodes have met")  # type: ignore[misc]
-            replica.run("CLUSTER", "REPLICATE", node.id)
-        self.heal()
-
-    @staticmethod
-    def _knows(node: ClusterNode, ids: Sequence[str]) -> bool:
-        nodes = str(node.run("CLUSTER", "NODES"))
-        return all(one in nodes for one in ids)
+        for node in self.nodes:
+            wait_until(partial(_knows, node, ids), "the nodes have met")
+        for primary, replica in zip(self.nodes[:PRIMARIES], self.nodes[PRIMARIES:-1], strict=True):
+            replica.run("CLUSTER", "REPLICATE", primary.id)
+        self.settle()
 
     def heal(self) -> None:
-        """Start what was killed, and wait until all is well and every primary has its replica."""
+        """Start what was killed, and settle."""
         for node in self.nodes:
             if not node.is_running:
                 node.start()
-        wait_until(lambda: all(node.sees_all_well for node in self.nodes), "all nodes see each other")
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until all is well and each primary has its replica."""
+        wait_until(lambda: all(node.answers() and node.sees_all_well for node in self.nodes), "all see each other")
         wait_until(lambda: len(self.primaries) == PRIMARIES, "three primaries")
         wait_until(lambda: all(node.has_replica for node in self.primaries), "a replica for each")
 
     def flush(self) -> None:
         """Forget all data."""
-        for node in self.primaries:
+        for node in [*self.primaries, self.spare]:
             node.run("FLUSHALL")
+
+    def configure(self, name: str, value: str) -> None:
+        """Set an option of all nodes."""
+        for node in self.nodes:
+            node.run("CONFIG", "SET", name, value)
+
+    def slot(self, key: str) -> int:
+        """Where the key belongs."""
+        return int(self.spare.run("CLUSTER", "KEYSLOT", key))
 
     def owner(self, key: str) -> ClusterNode:
         """The primary that serves the key."""
-        slot = int(self.primaries[0].run("CLUSTER", "KEYSLOT", key))
-        for begin, end, (_, port, *_), *_ in self.primaries[0].run("CLUSTER", "SLOTS"):
+        slot = self.slot(key)
+        for begin, end, (_, port, *_), *_ in self.spare.run("CLUSTER", "SLOTS"):
             if begin <= slot <= end:
                 return next(node for node in self.nodes if node.port == port)
         raise AssertionError(f"nobody serves {key}")
+
+    def move_keys(self, slot: int, source: ClusterNode, target: ClusterNode, keys_each: int) -> Iterator[None]:
+        """Move a slot as `--cluster reshard` does, some keys at each step. The slot is the source's until the last."""
+        target.run("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id)
+        source.run("CLUSTER", "SETSLOT", slot, "MIGRATING", target.id)
+        while keys := source.run("CLUSTER", "GETKEYSINSLOT", slot, keys_each):
+            source.run("MIGRATE", "127.0.0.1", target.port, "", 0, 5_000, "KEYS", *keys)
+            yield
+        for node in (target, source, *self.primaries):
+            node.run("CLUSTER", "SETSLOT", slot, "NODE", target.id)
+
+    def hand_over(self, slots: Sequence[int], source: ClusterNode, target: ClusterNode) -> None:
+        """Move slots as Valkey 9 can by itself."""
+        ranges = [word for slot in slots for word in (slot, slot)]
+        source.run("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", *ranges, "NODE", target.id)
+        wait_until(lambda: all(self._is_at(slot, target) for slot in slots), "the slots have arrived")
+
+    def _is_at(self, slot: int, node: ClusterNode) -> bool:
+        served = self.spare.run("CLUSTER", "SLOTS")
+        return any(begin <= slot <= end and owner[1] == node.port for begin, end, owner, *_ in served)
+
+
+def _knows(node: ClusterNode, ids: Sequence[str]) -> bool:
+    nodes = str(node.run("CLUSTER", "NODES"))
+    return all(one in nodes for one in ids)
 
 
 @contextmanager
 def valkey_cluster() -> Iterator[Cluster]:
     """A cluster, formed and well."""
+    count = 2 * PRIMARIES + 1
     with temporary_folder() as folder, ExitStack() as stack:
-        ports = lasting_ports(4 * PRIMARIES)
+        ports = lasting_ports(2 * count)
         nodes = [ClusterNode(folder / str(port), port, bus) for port, bus in zip(ports[::2], ports[1::2], strict=True)]
         for node in nodes:
             stack.callback(node.kill)

@@ -1,0 +1,287 @@
+"""Redis Cluster: counting over several primaries, failovers and resharding under load."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from itertools import count
+from pathlib import Path
+from zlib import crc32
+
+import pytest
+from msgspec.structs import replace
+
+from dedup.client import connect
+from dedup.cluster import ClusterClient
+from dedup.port import CachedClick, Entry, Verdict
+from dedup.redis import Durability, RedisDeduplicator
+from ingest.config import Ack
+from ingest.engines.checks import Severity, check_redis
+from storage.queue import queue_key
+from tests.clusters import NODE_TIMEOUT_MS, Cluster, ClusterNode, valkey_cluster
+from tests.eventually import eventually
+from tests.ledger import Load, assert_kept
+from tests.platform import Client, client_of, load_sample
+from tests.program import Program, running
+
+PARTITIONS = 12
+FAR_MS = int(time.time() * 1000) + 86_400_000
+ACCEPTED, DUPLICATE, CONFLICT = Verdict.ACCEPTED, Verdict.DUPLICATE, Verdict.CONFLICT
+UNAVAILABLE = Verdict.UNAVAILABLE
+PATIENT_MS = 60_000
+"""A node timeout that no busy machine exceeds, for tests without a failover."""
+
+_tokens = count()
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def formed() -> Iterator[Cluster]:
+    with valkey_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(formed: Cluster) -> Cluster:
+    """Whole and empty."""
+    formed.heal()
+    formed.configure("cluster-node-timeout", str(NODE_TIMEOUT_MS))
+    formed.flush()
+    return formed
+
+
+@pytest.fixture
+async def client(cluster: Cluster) -> AsyncIterator[ClusterClient]:
+    client = connect(cluster.url)
+    assert isinstance(client, ClusterClient)
+    yield client
+    await client.aclose()
+
+
+def deduplicator(client: ClusterClient, durability: Durability = Durability.WRITTEN) -> RedisDeduplicator:
+    return RedisDeduplicator(client, partitions=PARTITIONS, max_backlog=1_000_000, durability=durability)
+
+
+def entry(click_id: str, fact: bytes = b"5USD") -> Entry:
+    return Entry(click_id, "1000", fact, FAR_MS, b"c1", b"row", next(_tokens).to_bytes(7, "big"))
+
+
+def sent_again(entries: Sequence[Entry]) -> list[Entry]:
+    return [replace(one, token=next(_tokens).to_bytes(7, "big")) for one in entries]
+
+
+def partition_of(click_id: str) -> int:
+    return crc32(click_id.encode()) % PARTITIONS
+
+
+def clicks_of(partition: int, number: int) -> list[str]:
+    """Click ids of one partition."""
+    found = (f"click-{place}" for place in count())
+    return [next(one for one in found if partition_of(one) == partition) for _ in range(number)]
+
+
+# Deduplication ---------------------------------------------------------------------------------------------------
+
+
+async def test_each_partition_counts(client: ClusterClient) -> None:
+    dedup = deduplicator(client, Durability.REPLICATED)
+    ids = [f"click-{number}" for number in range(300)]
+    await dedup.cache([CachedClick(click_id, click_id.encode(), FAR_MS) for click_id in ids])
+    assert await dedup.clicks([*ids, "none"]) == [*(click_id.encode() for click_id in ids), None]
+    batch = [entry(click_id) for click_id in ids]
+    assert await dedup.claim(batch) == [ACCEPTED] * 300
+    assert await dedup.claim(batch) == [ACCEPTED] * 300
+    assert await dedup.claim(sent_again(batch)) == [DUPLICATE] * 300
+    assert await dedup.claim([entry(click_id, b"6USD") for click_id in ids]) == [CONFLICT] * 300
+    lengths = [await client.xlen(queue_key(partition)) for partition in range(PARTITIONS)]
+    assert sum(lengths) == 900
+    assert all(lengths)
+
+
+async def test_a_replica_that_takes_over_knows_the_claims_but_no_script(
+    cluster: Cluster, client: ClusterClient
+) -> None:
+    dedup = deduplicator(client, Durability.REPLICATED)
+    batch = [entry(f"click-{number}") for number in range(100)]
+    assert await dedup.claim(batch) == [ACCEPTED] * 100
+    dead = cluster.owner(queue_key(0))
+    dead.kill()
+    hit = [one for one in batch if cluster.owner(queue_key(partition_of(one.click_id))) is dead]
+    assert hit
+    assert set(await dedup.claim(sent_again(hit))) == {UNAVAILABLE}
+    assert await dedup.problem() is not None
+
+    written = deduplicator(client)
+
+    async def claimed() -> list[Verdict]:
+        return await written.claim(sent_again(batch))
+
+    verdicts = await eventually(claimed, lambda found: UNAVAILABLE not in found)
+    assert verdicts == [DUPLICATE] * 100
+    assert await written.claim([entry(f"new-{number}") for number in range(100)]) == [ACCEPTED] * 100
+    assert set(await dedup.claim(sent_again(hit))) == {UNAVAILABLE}, "there is no replica left to confirm it"
+
+
+async def test_a_slot_on_its_way_to_a_node_that_owns_none(cluster: Cluster, client: ClusterClient) -> None:
+    dedup = deduplicator(client)
+    ids = clicks_of(0, 40)
+    await dedup.cache([CachedClick(click_id, b"packed", FAR_MS) for click_id in ids])
+    batch = [entry(click_id) for click_id in ids]
+    assert await dedup.claim(batch) == [ACCEPTED] * 40
+    source, slot = cluster.owner(queue_key(0)), cluster.slot(queue_key(0))
+
+    steps = cluster.move_keys(slot, source, cluster.spare, keys_each=20)
+    next(steps)
+    half = await dedup.claim(sent_again(batch))
+    assert set(half) == {UNAVAILABLE}, "keys on both nodes: TRYAGAIN"
+    next(steps)
+    next(steps)
+    calls = await asyncio.gather(*(dedup.claim([one]) for one in sent_again(batch)))
+    assert calls == [[DUPLICATE]] * 40, "all keys have moved, the slot has not: ASK"
+    assert await dedup.clicks(ids) == [b"packed"] * 40
+    assert await client.xlen(queue_key(0)) == 80
+    assert list(steps) == []
+    assert cluster.owner(queue_key(0)) is cluster.spare
+    assert await dedup.claim(sent_again(batch)) == [DUPLICATE] * 40
+    assert await dedup.claim([entry(f"new-{number}") for number in range(100)]) == [ACCEPTED] * 100
+
+    assert list(cluster.move_keys(slot, cluster.spare, source, keys_each=1_000))
+    assert await dedup.claim(sent_again(batch)) == [DUPLICATE] * 40
+
+
+async def test_each_primary_is_checked(cluster: Cluster, client: ClusterClient) -> None:
+    assert await check_redis(client, partitions=PARTITIONS, ack=Ack.REPLICATED) == []
+    assert await check_redis(client, partitions=PARTITIONS, ack=Ack.FSYNCED) == []
+    (few,) = await check_redis(client, partitions=PARTITIONS - 1)
+    assert few.severity is Severity.WARN
+    assert "redis.partitions is 11" in few.message
+    assert "Set redis.partitions to 12" in few.message
+
+    one, other, _ = cluster.primaries
+    one.run("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    other.run("CONFIG", "SET", "appendfsync", "everysec")
+    try:
+        problems = await check_redis(client, partitions=PARTITIONS)
+    finally:
+        one.run("CONFIG", "SET", "maxmemory-policy", "noeviction")
+        other.run("CONFIG", "SET", "appendfsync", "always")
+    refused = [problem.message for problem in problems if problem.severity is Severity.REFUSE]
+    warned = [problem.message for problem in problems if problem.severity is Severity.WARN]
+    assert len(refused) == len(warned) == 1
+    assert refused[0].startswith(f"{one.address}: Redis may throw keys away")
+    assert warned[0].startswith(f"{other.address}: Redis fsyncs its append-only file too seldom")
+
+
+# The program -----------------------------------------------------------------------------------------------------
+
+
+async def _everything_is_written(program: Program, client: Client, redis: ClusterClient) -> None:
+    async def left() -> int:
+        spooled = len(list((program.data_dir / "spool").glob("*.spool")))
+        return spooled + sum([await redis.xlen(queue_key(partition)) for partition in range(PARTITIONS)])
+
+    await eventually(left, lambda found: found == 0, within_s=90)
+
+
+def _partition_settings(ack: Ack) -> dict[str, str]:
+    return {"REDIS__PARTITIONS": str(PARTITIONS), "REDIS__ACK": ack.value}
+
+
+async def test_a_primary_is_killed_and_nothing_replicated_is_lost(
+    tmp_path: Path, cluster: Cluster, client: ClusterClient, postgres_dsn: str
+) -> None:
+    await load_sample(postgres_dsn)
+    with running(tmp_path, cluster.url, postgres_dsn, **_partition_settings(Ack.REPLICATED)) as program:
+        async with client_of(program, postgres_dsn) as sender:
+            load = Load(sender, senders=16, name="killed")
+            await load.start()
+            await load.until(300)
+            dead = cluster.owner(queue_key(0))
+            dead.kill()
+            await load.until(300)
+            assert load.ledger.tries["202 spooled"] > 0
+            dead.spawn()
+            await asyncio.to_thread(cluster.settle)
+            await _accepted_again(load)
+            ledger = await load.finish()
+            await assert_kept(sender, ledger)
+            await _everything_is_written(program, sender, client)
+            await assert_kept(sender, ledger)
+            assert await sender.count("conversions") == len(ledger.attempted)
+        assert program.stop() == 0
+
+
+async def _accepted_again(load: Load) -> None:
+    accepted = load.ledger.tries["200 accepted"]
+
+    async def now() -> int:
+        return load.ledger.tries["200 accepted"]
+
+    await eventually(now, lambda found: found >= accepted + 200)
+
+
+async def test_a_primary_is_killed_and_nothing_is_doubled_where_only_it_had_claims(
+    tmp_path: Path,
+    cluster: Cluster,
+    client: ClusterClient,
+    postgres_dsn: str,
+    record_property: Callable[[str, object], None],
+) -> None:
+    await load_sample(postgres_dsn)
+    with running(tmp_path, cluster.url, postgres_dsn, **_partition_settings(Ack.WRITTEN)) as program:
+        async with client_of(program, postgres_dsn) as sender:
+            load = Load(sender, senders=16, name="killed")
+            await load.start()
+            await load.until(300)
+            dead = cluster.owner(queue_key(0))
+            dead.kill()
+            await _accepted_again(load)  # the replica serves alone
+            dead.spawn()
+            await asyncio.to_thread(cluster.settle)
+            ledger = await load.finish()
+            await _everything_is_written(program, sender, client)
+            rows = await sender.database.fetch("SELECT click_id, txn_id, sale_amount FROM conversions")
+            stored = {(row[0], row[1]): row[2] for row in rows}
+            assert len(stored) == len(rows), "counted twice"
+            assert stored.keys() <= ledger.attempted
+            lost = ledger.stored.keys() - stored.keys()
+            assert all(stored[key] == amount for key, amount in ledger.stored.items() if key not in lost)
+            record_property("lost of 200s", len(lost))
+            # Only what the replica had not been sent yet: a moment's worth.
+            assert len(lost) <= 32, f"{len(lost)} of {len(ledger.stored)}"
+
+
+@pytest.mark.parametrize("way", ["by the operator, key by key", "by Valkey"])
+async def test_slots_move_under_load(tmp_path: Path, cluster: Cluster, postgres_dsn: str, way: str) -> None:
+    cluster.configure("cluster-node-timeout", str(PATIENT_MS))
+    await load_sample(postgres_dsn)
+    partitions = [0, 1, 2]
+    moves = [(cluster.slot(queue_key(partition)), cluster.owner(queue_key(partition))) for partition in partitions]
+    with running(tmp_path, cluster.url, postgres_dsn, **_partition_settings(Ack.WRITTEN)) as program:
+        async with client_of(program, postgres_dsn) as sender:
+            load = Load(sender, senders=16, name="moved")
+            await load.start()
+            await load.until(200)
+            move = _key_by_key if way.startswith("by the operator") else _at_once
+            for slot, source in moves:
+                await move(cluster, load, slot, source, cluster.spare)
+            await _accepted_again(load)
+            for slot, source in moves:
+                await move(cluster, load, slot, cluster.spare, source)
+            await _accepted_again(load)
+            ledger = await load.finish()
+            assert ledger.tries["503 unavailable"] == 0
+            await assert_kept(sender, ledger)
+        assert program.stop() == 0
+
+
+async def _key_by_key(cluster: Cluster, load: Load, slot: int, source: ClusterNode, target: ClusterNode) -> None:
+    for _ in cluster.move_keys(slot, source, target, keys_each=50):
+        await load.until(10)
+
+
+async def _at_once(cluster: Cluster, load: Load, slot: int, source: ClusterNode, target: ClusterNode) -> None:
+    await asyncio.to_thread(cluster.hand_over, [slot], source, target)
+    await load.until(10)
