@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CONFIG := $(wildcard config.toml)
 
-.PHONY: help install run test lint format types unit integration bench profile clean
+.PHONY: help install run test soak lint format types unit integration bench profile clean
 
 help:
 	@echo "make run      build the environment, start everything with a sample campaign on http://127.0.0.1:8080"
@@ -33,7 +33,10 @@ run: install
 	$(BIN)/postback serve --sample $(if $(CONFIG),--config $(CONFIG))
 
 test: lint types
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+soak: .venv/tested
+	$(BIN)/python -m tests.fault.soak $(SOAK)
 
 lint: .venv/tested
 	$(BIN)/ruff check .
