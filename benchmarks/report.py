@@ -78,8 +78,8 @@ def samples_of(rounds: Sequence[Round], name: str) -> list[Sample]:
     return [samples[name] for samples in rounds if name in samples]
 
 
-def markdown(facts: Mapping[str, Mapping[str, str]], rounds: Sequence[Round]) -> str:
-    """The whole report."""
+def markdown(facts: Mapping[str, Mapping[str, str]], rounds: Sequence[Round], drawings: Sequence[str] = ()) -> str:
+    """The whole report; `drawings` are files beside it."""
     lines = ["# Benchmarks", "", "Made by `make bench`.", ""]
     for title, entries in facts.items():
         lines.append(f"- {title}: " + ", ".join(f"{name} {value}" for name, value in entries.items()))
@@ -93,6 +93,7 @@ def markdown(facts: Mapping[str, Mapping[str, str]], rounds: Sequence[Round]) ->
     if parts and parts[0].parts:
         lines += ["", "## Processor time of everything, by process", "", "| process | us/postback |", "|---|---|"]
         lines += [f"| {name} | {median(s.parts[name] for s in parts):.1f} |" for name in parts[0].parts]
+    lines += [line for name in drawings for line in ("", f"![{name.removesuffix('.svg')}]({name})")]
     problems = [
         f"- {name}, round {number}: {problem}"
         for number, samples in enumerate(rounds, 1)

@@ -324,17 +324,17 @@ async def everything(bench: Bench) -> Sample:
 
 
 ROWS: Final[dict[str, Row]] = {
-    "aiohttp-empty": aiohttp_empty,
     "obvious": obvious,
+    "everything": everything,
+    "bulk NDJSON": bulk,
+    "aiohttp-empty": aiohttp_empty,
     "receiver": receiver,
     "writer": writer,
     "bare COPY": bare_copy,
-    "everything": everything,
-    "bulk NDJSON": bulk,
     "100 % duplicates": duplicates,
     "20 % rejections": rejections,
     "cold Redis": cold_clicks,
     "receiver, half load": receiver_at_half,
     "aiohttp-empty, that load": aiohttp_empty_at_half,
 }
-"""In the order of a round: a row may use what the one before it left."""
+"""In the order of a round: what is compared stands together, and a row may use what the one before it left."""

@@ -88,7 +88,7 @@ def main(
         raise typer.Exit(1) from None
     report.write(out)
     if keep:
-        report.publish(KEPT, "benchmark-")
+        report.publish(KEPT)
     typer.echo(f"\n{report.text}")
     if not report.is_valid:
         raise typer.Exit(1)
@@ -96,7 +96,7 @@ def main(
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a run leaves: Markdown, the same for machines, and drawings by name."""
+    """What a run leaves: Markdown, the same for machines, and drawings by file name."""
 
     text: str
     data: dict[str, Any]
@@ -111,13 +111,13 @@ class Report:
         """Into files of that folder."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "report.json").write_bytes(orjson.dumps(self.data, option=orjson.OPT_INDENT_2))
-        self.publish(folder / "report.md", "")
+        self.publish(folder / "report.md")
 
-    def publish(self, path: Path, prefix: str) -> None:
+    def publish(self, path: Path) -> None:
         """The text into a file, the drawings beside it."""
         path.write_text(self.text, encoding="utf-8")
         for name, drawing in self.drawings.items():
-            path.with_name(f"{prefix}{name}.svg").write_text(drawing, encoding="utf-8")
+            path.with_name(name).write_text(drawing, encoding="utf-8")
 
 
 @contextmanager
@@ -167,7 +167,7 @@ async def _run(folder: Path, plan: Plan) -> Report:
                 )
         drawings = await sweep(bench, _say) if plan.with_sweep else {}
         facts["noise"] = noise.shares()
-    return Report(markdown(facts, rounds), as_data(facts, rounds), drawings)
+    return Report(markdown(facts, rounds, tuple(drawings)), as_data(facts, rounds), drawings)
 
 
 def _say(text: str) -> None:

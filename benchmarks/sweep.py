@@ -13,7 +13,7 @@ SHARES: Final = (0.1, 0.25, 0.5, 0.75, 0.9)
 
 
 async def sweep(bench: Bench, say: Callable[[str], None]) -> dict[str, str]:
-    """Drawings by name. `bench` has been through at least one round."""
+    """Drawings by file name. `bench` has been through at least one round."""
     by_connections: dict[str, list[Sample]] = {"receiver": [], "aiohttp-empty": []}
     for connections in CONNECTIONS:
         by_connections["receiver"].append(await receiver_with(bench, connections=connections))
@@ -38,10 +38,12 @@ async def sweep(bench: Bench, say: Callable[[str], None]) -> dict[str, str]:
         )
     ]
     return {
-        "concurrency": line_chart(
+        "benchmark-concurrency.svg": line_chart(
             "Throughput against concurrency", "connections", "requests per second", throughput, is_log_x=True
         ),
-        "latency": line_chart("Latency against load", "requests per second", "ms", latency, is_log_y=True),
+        "benchmark-latency.svg": line_chart(
+            "Latency against load", "requests per second", "ms", latency, is_log_y=True
+        ),
     }
 
 
