@@ -66,6 +66,9 @@ async def test_outages(tmp_path: Path, redis_url: str, postgres_dsn: str, postgr
                         )
                         assert {(status, body["status"]) for status, body in answers} == {(202, "spooled")}, name
                         assert time.monotonic() - asked < PROMPT_S
+                        if name == "refused":
+                            new = {"click_id": "new", "campaign_id": 100, "publisher_id": 10, "clicked_at": time.time()}
+                            assert (await client.post("/clicks", json=new, key=program.admin_key))[0] == 503
                         await load.until(300)
                         await backlog_grows_beyond(redis, 200)
                     await load.until(100)
