@@ -8,11 +8,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
+from benchmarks import plots
+from benchmarks.flame import by_function, by_part, flame_graph
 from benchmarks.load import LoadResult
 from benchmarks.measure import file_system
+from benchmarks.plots import Line, line_chart
 from benchmarks.report import RATIOS, markdown, ratio_values
 from benchmarks.rows import Sample, check_count, sample_of
 from benchmarks.workload import get_request, make_clicks, make_postbacks
@@ -84,3 +88,29 @@ def test_the_load_is_the_same_for_a_seed_and_each_postback_its_own() -> None:
     assert len(set(requests(1))) == 500
     names = {request.split(b" ")[1].count(b"&") + 1 for request in requests(1)}
     assert names == set(range(6, 15))
+
+
+@pytest.mark.parametrize("is_log", [False, True])
+def test_a_chart_holds_every_point(*, is_log: bool) -> None:
+    points = [(1.0, 249.0), (16.0, 3583.0), (1000.0, 6944.0)]
+    drawing = ElementTree.fromstring(
+        line_chart("A < B", "x", "y", [Line("one", points), Line("two", points[:1])], is_log_x=is_log, is_log_y=is_log)
+    )
+    circles = drawing.findall("{http://www.w3.org/2000/svg}circle")
+    assert len(circles) == 4
+    for circle in circles:
+        assert plots.LEFT <= float(circle.attrib["cx"]) <= plots.WIDTH - plots.RIGHT
+        assert plots.TOP <= float(circle.attrib["cy"]) <= plots.HEIGHT - plots.BOTTOM
+    first, second, third, _ = (float(circle.attrib["cx"]) for circle in circles)
+    assert first < second < third
+
+
+def test_stacks_become_a_flame_graph_and_figures() -> None:
+    stacks = {"m:main;a.b:read": 3, "m:main;a.b:read;c:parse<1>": 5, "m:main;d:send": 2}
+    own, with_below = by_function(stacks)
+    assert own == {"a.b:read": 3, "c:parse<1>": 5, "d:send": 2}
+    assert with_below == {"m:main": 10, "a.b:read": 8, "c:parse<1>": 5, "d:send": 2}
+    assert by_part(stacks, {"c:": "parse", "a.": "read"}) == {"read": 3, "parse": 5, "the rest": 2}
+    drawing = ElementTree.fromstring(flame_graph("a title", stacks))
+    titles = [title.text or "" for title in drawing.iter("{http://www.w3.org/2000/svg}title")]
+    assert "c:parse<1>: 5 samples, 50.0%" in titles
