@@ -66,7 +66,7 @@ class Intake:
         self._observer = observer
         self._is_away = False
         self._limiter = RateLimiter()
-        self._recorded: dict[str, int] = {}
+        self._recorded: dict[str, set[int]] = {}
 
     async def record(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
         """One outcome for each, in order. What is SPOOLED is on disk, what is UNAVAILABLE is nowhere."""
@@ -138,21 +138,28 @@ class Intake:
             pass
 
     async def _drain_segment(self, stop: asyncio.Event) -> bool:
-        """Whether the oldest free segment was recorded to its end. If not, the next time goes on from there; another
-        process begins anew, which is harmless: what was recorded is known by its ids."""
+        """Whether the oldest free segment was recorded to its end. If not, the next time takes what is left of it;
+        another process begins anew, which is harmless: what was recorded is known by its ids."""
         segment = await asyncio.to_thread(next_segment, self._folder)
         if segment is None:
             return False
         arrivals, damage = await asyncio.to_thread(segment.read)
-        name = segment.path.name
-        for start in range(self._recorded.get(name, 0), len(arrivals), DRAIN_BATCH):
-            outcomes = await self._recorder.record(arrivals[start : start + DRAIN_BATCH])
-            self._observer.drained([outcome for outcome in outcomes if outcome is not AWAY])
-            if stop.is_set() or any(outcome is AWAY or outcome is UNAVAILABLE for outcome in outcomes):
+        recorded = self._recorded.setdefault(segment.path.name, set())
+        left = [place for place in range(len(arrivals)) if place not in recorded]
+        for start in range(0, len(left), DRAIN_BATCH):
+            places = left[start : start + DRAIN_BATCH]
+            outcomes = await self._recorder.record([arrivals[place] for place in places])
+            done = {
+                place: outcome
+                for place, outcome in zip(places, outcomes, strict=True)
+                if outcome is not AWAY and outcome is not UNAVAILABLE
+            }
+            recorded.update(done)
+            self._observer.drained(list(done.values()))
+            if stop.is_set() or len(done) < len(places):
                 segment.release()
                 return False
-            self._recorded[name] = start + len(outcomes)
-        self._recorded.pop(name, None)
+        del self._recorded[segment.path.name]
         return await self._finish(segment, len(arrivals), is_damaged=damage is not None and not damage.is_tail)
 
     async def _finish(self, segment: Segment, count: int, *, is_damaged: bool) -> bool:

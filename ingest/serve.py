@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import shutil
 import signal
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from enum import StrEnum
 from pathlib import Path
 
@@ -64,6 +65,8 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
+        for kind, _ in _counts(config, role):
+            stack.enter_context(_alone(config, kind))
         try:
             reserved = bind(config.server.host, config.server.port, shared=False)
         except OSError as error:
@@ -99,13 +102,35 @@ async def serve(
         await starting
         if role is ServeRole.WRITER:
             await _serve_operations(config, port, stack)
-        url = f"http://{_connectable(config.server.host)}:{port}"
+        url = f"http://{connectable(config.server.host)}:{port}"
         _write_state(config, role, url, stack)
         on_ready(url)
         log.info("serving", url=url, role=role, receivers=config.server.receivers)
         await stopped
         log.info("stopping")
     log.info("stopped")
+
+
+@contextmanager
+def _alone(config: Config, kind: Role) -> Iterator[None]:
+    """Nobody else runs workers of this kind with this data_dir: they would share a spool's name and say where they are
+    in one place. Raises ServeError."""
+    path = config.data_path / "run" / f"{kind}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="ascii") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise ServeError(
+                f"data_dir: process {holder} runs the {kind}s of {config.data_path} already;"
+                " stop it first, or give this one a data_dir of its own"
+            ) from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
 
 
 def _counts(config: Config, role: ServeRole) -> list[tuple[Role, int]]:
@@ -189,7 +214,8 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def _connectable(host: str) -> str:
+def connectable(host: str) -> str:
+    """The address at which a server on `host` can be reached from here."""
     if host in {"0.0.0.0", ""}:  # noqa: S104  said, not bound
         return "127.0.0.1"
     if host == "::":

@@ -9,7 +9,7 @@ from ingest.commands.servers import running_servers
 from ingest.config import EMBEDDED, Config
 from ingest.engines import running_urls
 from ingest.engines.explain import hide_password
-from ingest.serve import _connectable as connectable
+from ingest.serve import connectable
 
 
 def places(config: Config) -> dict[str, str | None]:

@@ -157,3 +157,14 @@ async def test_metrics_are_summed_over_all_processes(tmp_path: Path, redis_url: 
             for path in ("/healthz", "/readyz"):
                 async with client.http.get(program.url + path) as response:
                     assert response.status == 200
+
+
+async def test_a_second_program_in_the_same_folder_is_refused(
+    tmp_path: Path, redis_url: str, postgres_dsn: str
+) -> None:
+    with running(tmp_path, redis_url, postgres_dsn) as program:
+        for role in ("all", "receiver", "writer"):
+            refusal = rf"data_dir: process {program.process.pid} runs the (receiver|writer)s of"
+            with pytest.raises(AssertionError, match=refusal), running(tmp_path, redis_url, postgres_dsn, role=role):
+                pass
+        assert (tmp_path / "run" / "server.json").exists()
