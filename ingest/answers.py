@@ -71,7 +71,7 @@ def invalid(fault: Fault) -> dict[str, str]:
 
 
 def unreadable(status: int, fault: Fault) -> Answer:
-    """The answer to what cannot be read as a postback: 400, 408, 413 or 415."""
+    """The answer to what cannot be read as a postback: 400, 408, 413, 415 or 501."""
     return Answer(status, _JSON, orjson.dumps(invalid(fault)))
 
 

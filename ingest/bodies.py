@@ -36,7 +36,7 @@ class Fault:
 
 
 class UnreadableError(Exception):
-    """The request cannot be read as a postback at all; `status` is the HTTP status (400, 413 or 415)."""
+    """The request cannot be read as a postback at all; `status` is the HTTP status (400, 408, 413, 415 or 501)."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)

@@ -18,7 +18,7 @@ from aiohttp import web
 from prometheus_client import Counter
 
 MAX_HEAD_BYTES: Final = 32_768
-"""A request's head, all of its headers together."""
+"""What is kept of a request's head that is not whole yet. aiohttp limits each line and the number of headers."""
 ANSWER_TIMEOUT_S: Final = 30.0
 """How long a peer may leave answers unread."""
 RESERVED_FILES: Final = 256
@@ -118,7 +118,8 @@ class GuardedHandler(web.RequestHandler):
         super().data_received(data)
         if self._request_count != before:
             self.request_is_whole()
-        elif data and (self._waiter is not None or before == 0):  # no request is under way: a part of a head
+        elif data and (before == 0 or (self._waiter is not None and not self._waiter.done())):
+            # No request is under way: this is a part of a head, not of a body.
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self.cut(Cut.LARGE_HEAD)
@@ -180,6 +181,12 @@ class GuardedHandler(web.RequestHandler):
         response = web.Response(status=status, body=orjson.dumps(said), content_type="application/json")
         response.force_close()
         return response
+
+    def log_exception(self, *args: Any, **about: Any) -> None:  # noqa: ARG002  aiohttp's signature
+        """What aiohttp would write as an unhandled exception; a body that cannot be unpacked is none of ours."""
+        error = about.get("exc_info")
+        if not isinstance(error, web.RequestPayloadError | ConnectionError):
+            log.error("a connection failed", exc_info=error)
 
 
 def connection_limit(wanted: int) -> int:

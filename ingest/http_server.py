@@ -17,6 +17,8 @@ from ingest.ops import Operations
 from ingest.receiver import Receiver
 
 BACKLOG = 4096
+LINGER_S = 2.0
+"""How long what is left of a refused body is read, so that the answer gets through."""
 
 
 def receiver_app(
@@ -79,7 +81,7 @@ async def start_server(
     )
     await runner.setup()
     make = partial(GuardedHandler, guard) if fast is None else partial(FastProtocol, fast, guard)
-    settings = {"keepalive_timeout": keepalive_s, "access_log": None}
+    settings = {"keepalive_timeout": keepalive_s, "lingering_time": LINGER_S, "access_log": None}
     await GuardedSite(runner, listening, make, backlog=BACKLOG, **settings).start()
     return runner
 

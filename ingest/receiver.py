@@ -120,6 +120,9 @@ class Receiver:
 
     async def read_body(self, request: web.Request) -> bytes:
         """The body, within its limits of size and time. Raises UnreadableError."""
+        _check_coding(request)
+        if request.content_length is not None and request.content_length > self._max_body:
+            raise UnreadableError(413, "body: too large")
         try:
             async with asyncio.timeout(self._body_timeout_s):
                 return await request.read()
@@ -133,7 +136,7 @@ class Receiver:
     def _refuse(self, status: int, fault: Fault) -> web.Response:
         self._unreadable.labels(str(status)).inc()
         response = respond(unreadable(status, fault))
-        if status in {408, 413}:  # the rest of the body is still on its way
+        if status in {408, 413, 501}:  # the rest of the body is still on its way, or nobody knows where it ends
             response.force_close()
         return response
 
@@ -153,6 +156,7 @@ class Receiver:
         return True
 
     async def _read_one(self, request: web.Request) -> Arrival:
+        _check_coding(request)
         _, _, query = request.raw_path.partition("?")
         pairs = read_query(query)
         body = b""
@@ -174,6 +178,12 @@ class Receiver:
         return client_address(request.remote, forwarded_for, self._trusted)
 
 
+def _check_coding(request: web.Request) -> None:
+    """A coding that is not known may end elsewhere for a proxy in front. Raises UnreadableError."""
+    if request.headers.get("Transfer-Encoding", "chunked").lower() != "chunked":
+        raise UnreadableError(501, "Transfer-Encoding: expected chunked")
+
+
 def _signed(request: web.Request, route: Route, query: str, key: str | None, body: bytes) -> Signed | None:
     """What the signature in the request's header covers; None without one, at no cost."""
     header = request.headers.get(SIGNATURE_HEADER)
@@ -181,9 +191,12 @@ def _signed(request: web.Request, route: Route, query: str, key: str | None, bod
 
 
 def _idempotency_key(request: web.Request) -> str | None:
-    key = request.headers.get("Idempotency-Key")
-    if not key:
+    keys = [key for key in request.headers.getall("Idempotency-Key", ()) if key]
+    if not keys:
         return None
+    if len(keys) > 1:
+        raise UnreadableError(400, "Idempotency-Key: given twice")
+    key = keys[0]
     if len(key) > MAX_KEY_BYTES or not key.isascii() or not key.isprintable():
         detail = f"Idempotency-Key: expected at most {MAX_KEY_BYTES} printable ASCII characters"
         raise UnreadableError(400, detail)
