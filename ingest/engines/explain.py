@@ -91,7 +91,11 @@ def _network_reason(error: BaseException, url: str, key: str) -> str:
         case socket.gaierror():
             return f"the host's name is not known here. Correct the host in {key}, or the machine's DNS"
         case ssl.SSLCertVerificationError():
-            return f"its TLS certificate is not trusted: {words}. Install the authority's certificate"
+            option = "ssl_ca_certs" if key == "redis.url" else "sslrootcert"
+            return (
+                f"its TLS certificate is not trusted: {words}. Name its authority's certificate in {key} "
+                f"({option}=FILE), and the host as the certificate does"
+            )
         case ssl.SSLError():
             return f"TLS failed: {words}. Does the server speak TLS on this port?"
         case ConnectionRefusedError():
