@@ -10,8 +10,10 @@ from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import SSLConnection, parse_url
 from redis.asyncio.retry import Retry as RedisRetry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
-from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.backoff import AbstractBackoff, ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ReadOnlyError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from dedup.address import Address, Topology, parse_address
 from dedup.cluster import ClusterClient
@@ -25,7 +27,11 @@ T = TypeVar("T")
 
 class Retry(RedisRetry):
     """Knows uvloop's word for writing on a connection that the other side has just closed: a RuntimeError, which
-    redis-py would let through as a defect."""
+    redis-py would let through as a defect. And READONLY: the server has become a replica, and the name in the URL may
+    be another server's by now, so the connection is closed as after any other failure."""
+
+    def __init__(self, backoff: AbstractBackoff, retries: int) -> None:
+        super().__init__(backoff, retries, (RedisConnectionError, RedisTimeoutError, ReadOnlyError))
 
     async def call_with_retry(self, do: Callable[[], Awaitable[T]], *args: Any, **kwargs: Any) -> T:
         """See redis-py."""

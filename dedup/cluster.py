@@ -94,7 +94,7 @@ class ClusterClient(RedisCluster):
     async def _ask(self, node: ClusterNode, command: Command) -> list[Any]:
         try:
             return await _send(node, [command], {})
-        except (errors.ConnectionError, errors.TimeoutError):
+        except BaseException:  # a refusal too (it is no primary any more), and whoever asked having lost patience
             await self._doubt(node)
             raise
 

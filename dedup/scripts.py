@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from dedup.cluster import ClusterClient, Command
 
@@ -60,4 +60,9 @@ async def ask_primaries(client: Client, command: Command) -> list[Any]:
     """The reply of each primary to a command without keys. Raises unless all answer."""
     if isinstance(client, ClusterClient):
         return await client.on_primaries(command)
-    return [await client.execute_command(*command)]  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+    try:
+        return [await client.execute_command(*command)]  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+    except ResponseError:
+        # It may be a replica by now, and another server the primary at this address.
+        await client.connection_pool.disconnect(inuse_connections=False)
+        raise

@@ -57,7 +57,7 @@ class Node:
         self.port = port
         self.folder = folder
         self.options = options or {}
-        self._client = redis.Redis(port=self.port, socket_timeout=5.0)
+        self._client = redis.Redis(port=self.port, socket_timeout=5.0, protocol=2)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -109,6 +109,11 @@ class Node:
         """A section of INFO."""
         found: dict[str, Any] = self._client.info(section)
         return found
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether it is a replica that has caught up with its primary."""
+        return bool(self.info("replication").get("master_link_status") == "up")
 
     @property
     def is_running(self) -> bool:
@@ -169,11 +174,6 @@ class ClusterNode(Node):
         return bool(self.info("replication")["role"] == "master")
 
     @property
-    def has_replica(self) -> bool:
-        """Whether a replica has caught up with it."""
-        return bool(self.run("WAIT", 1, 1))
-
-    @property
     def sees_all_well(self) -> bool:
         """Whether all slots are served and no node is suspected."""
         state = self.run("CLUSTER", "INFO")
@@ -225,7 +225,7 @@ class Cluster:
         """Wait until all is well and each primary has its replica."""
         wait_until(lambda: all(node.answers() and node.sees_all_well for node in self.nodes), "all see each other")
         wait_until(lambda: len(self.primaries) == PRIMARIES, "three primaries")
-        wait_until(lambda: all(node.has_replica for node in self.primaries), "a replica for each")
+        wait_until(lambda: sum(node.is_copy for node in self.nodes) == PRIMARIES, "a replica for each")
 
     def flush(self) -> None:
         """Forget all data."""
@@ -288,3 +288,80 @@ def valkey_cluster() -> Iterator[Cluster]:
         cluster = Cluster(nodes)
         cluster.form()
         yield cluster
+
+
+class Sentinel(Node):
+    """A sentinel that watches a primary, and finds its replicas and the other sentinels by itself."""
+
+    def __init__(self, folder: Path, port: int, watched: Node) -> None:
+        super().__init__(folder, port)
+        self._watched = watched
+
+    def _arguments(self, more: Options) -> list[str]:
+        lines = [
+            f"port {self.port}",
+            "bind 127.0.0.1",
+            f"dir {self.folder}",
+            f"sentinel monitor {SERVICE} 127.0.0.1 {self._watched.port} 2",
+            f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}",
+            f"sentinel failover-timeout {SERVICE} 6000",
+            *(f"{name} {value}" for name, value in more.items()),
+        ]
+        path = self.folder / "sentinel.conf"
+        path.write_text("\n".join(lines) + "\n", encoding="ascii")
+        return [str(path), "--sentinel"]
+
+    @property
+    def primary_port(self) -> int:
+        """Where it says that the primary is."""
+        _, port = self.run("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
+        return int(port)
+
+    @property
+    def knows_all(self) -> bool:
+        """Whether it sees a primary that is well, a replica, and the other sentinels."""
+        ((*words,),) = self.run("SENTINEL", "MASTERS")
+        said = dict(zip(words[::2], words[1::2], strict=True))
+        return [said[name] for name in ("flags", "num-slaves", "num-other-sentinels")] == ["master", "1", "2"]
+
+
+class Guarded:
+    """A primary and a replica under three sentinels."""
+
+    def __init__(self, nodes: Sequence[Node], sentinels: Sequence[Sentinel]) -> None:
+        self.nodes = list(nodes)
+        self.sentinels = list(sentinels)
+
+    @property
+    def url(self) -> str:
+        return "redis+sentinel://" + ",".join(one.address for one in self.sentinels) + f"/{SERVICE}"
+
+    @property
+    def primary(self) -> Node:
+        """The one that the sentinels agree on."""
+        wait_until(lambda: len({one.primary_port for one in self.sentinels}) == 1, "the sentinels agree")
+        return next(node for node in self.nodes if node.port == self.sentinels[0].primary_port)
+
+    def settle(self) -> None:
+        """Wait until the sentinels know all there is, and the primary has its replica."""
+        wait_until(lambda: all(one.answers() and one.knows_all for one in self.sentinels), "the sentinels know all")
+        wait_until(lambda: any(node.is_copy for node in self.nodes), "the primary has its replica")
+
+
+@contextmanager
+def guarded_valkey() -> Iterator[Guarded]:
+    """A primary with a replica under sentinels, all well."""
+    with temporary_folder() as folder, ExitStack() as stack:
+        ports = lasting_ports(5)
+        primary, replica = (Node(folder / str(port), port) for port in ports[:2])
+        sentinels = [Sentinel(folder / str(port), port, primary) for port in ports[2:]]
+        for node in (primary, replica, *sentinels):
+            stack.callback(node.kill)
+        primary.start()
+        replica.start(replicaof=f"127.0.0.1 {primary.port}")
+        wait_until(lambda: replica.is_copy, "the primary has its replica")
+        for sentinel in sentinels:
+            sentinel.start()
+        guarded = Guarded([primary, replica], sentinels)
+        guarded.settle()
+        yield guarded

@@ -54,6 +54,15 @@ class Load:
 
         await eventually(so_far, lambda found: found >= wanted)
 
+    async def until_answered(self, answer: str, times: int) -> None:
+        """Wait for so many more answers of one kind, such as "200 accepted"."""
+        wanted = self.ledger.tries[answer] + times
+
+        async def so_far() -> int:
+            return self.ledger.tries[answer]
+
+        await eventually(so_far, lambda found: found >= wanted, within_s=90)
+
     async def _send(self, name: str) -> None:
         number = 0
         while not self._stop.is_set():
