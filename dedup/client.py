@@ -17,6 +17,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from dedup.address import Address, Topology, parse_address
 from dedup.cluster import ClusterClient
+from dedup.packing import with_packing
 from dedup.scripts import Client
 
 _SENTINELS_OWN: Final = {"sentinel_username": "username", "sentinel_password": "password"}
@@ -76,7 +77,7 @@ def connect(url: str, *, timeout_s: float = 1.0, connections: int = 16, retries:
         case Topology.SENTINEL:
             return _of_sentinels(address, limits)
         case Topology.SINGLE:
-            return Redis.from_url(address.plain, **limits)
+            return with_packing(Redis.from_url(address.plain, **limits))
 
 
 def _options(url: str) -> dict[str, Any]:
