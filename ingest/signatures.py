@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -19,6 +20,8 @@ WINDOW_MS: Final = 300_000
 """How far a signature's time may be from when it was received, where the advertiser sets nothing."""
 MAX_SIGNATURES: Final = 4
 """Signatures of one header that are looked at."""
+
+_UNRESERVED: Final = re.compile(r"[A-Za-z0-9._~-]*")
 
 
 class Route(StrEnum):
@@ -116,4 +119,6 @@ def _signature(text: str) -> tuple[bytes, ...]:
 
 def _quoted(text: str) -> str:
     """Percent-encoded but for letters, digits and `-._~` (RFC 3986, 2.3)."""
+    if _UNRESERVED.fullmatch(text):
+        return text
     return quote_from_bytes(text.encode("utf-8", "surrogateescape"), safe="")
