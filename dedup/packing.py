@@ -1,4 +1,4 @@
-"""Commands packed by hiredis in C: a claim of many entries has hundreds of arguments, which cost 1 us each in Python."""
+"""Commands packed by hiredis in C: a claim of many entries has hundreds of arguments, at 1 us each in Python."""
 
 from __future__ import annotations
 
