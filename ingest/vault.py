@@ -13,9 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESSIV
-
 PREFIX: Final = "enc:"
 """What an encrypted secret begins with."""
 KEY_BYTES: Final = 64
@@ -30,6 +27,8 @@ class Vault:
     """Seals with the first key, opens with any: so keys can be changed one after the other."""
 
     def __init__(self, keys: Sequence[bytes]) -> None:
+        from cryptography.hazmat.primitives.ciphers.aead import AESSIV  # noqa: PLC0415  commands start without it
+
         self._ciphers = [AESSIV(key) for key in keys]
 
     def seal(self, secret: str) -> str:
@@ -38,6 +37,8 @@ class Vault:
 
     def open(self, sealed: str) -> str:
         """What was sealed. Raises VaultError."""
+        from cryptography.exceptions import InvalidTag  # noqa: PLC0415  as above
+
         try:
             data = urlsafe_b64decode(sealed.removeprefix(PREFIX).encode("ascii"))
         except ValueError:
