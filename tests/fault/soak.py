@@ -10,6 +10,7 @@ import asyncio
 import os
 import platform
 import random
+import re
 import sys
 import tempfile
 import time
@@ -58,6 +59,8 @@ class Options:
     minutes: float
     seed: int
     longest_s: float = 3.0
+    only: str = ""
+    """Faults whose names match this regular expression."""
 
 
 @dataclass
@@ -146,7 +149,7 @@ async def soak(options: Options, folder: Path) -> Report:
             await asyncio.sleep(chance.uniform(0.2, 1.0) * GAP_S)
             load.check()
             if not bag:
-                bag = sorted(faults.kinds())
+                bag = sorted(name for name in faults.kinds() if re.search(options.only, name))
                 chance.shuffle(bag)
             name = bag.pop()
             row = rows.setdefault(name, Row())
@@ -218,14 +221,16 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0, help="the most that it may take")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     parser.add_argument("--page", type=Path, default=PAGE, help="where the table goes")
+    parser.add_argument("--only", default="", help="faults whose names match this regular expression; writes no page")
     given = parser.parse_args()
-    options = Options(given.faults, given.postbacks, given.minutes, given.seed)
+    options = Options(given.faults, given.postbacks, given.minutes, given.seed, only=given.only)
     print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="pb-soak-") as folder:
         Path(folder).chmod(0o755)  # PostgreSQL under root runs as another user
         report = asyncio.run(soak(options, Path(folder)))
     page = "\n".join(report.page()) + "\n"
-    given.page.write_text(page, encoding="utf-8")
+    if not given.only:
+        given.page.write_text(page, encoding="utf-8")
     print(page)
     for name, row in report.rows.items():
         for example in row.tally.examples[:5]:

@@ -97,7 +97,7 @@ class Load:
         self.fault = 0
         self.stored = 0
         self.waits_s: dict[int, float] = {}
-        """The longest that an item waited for its 2xx, by the fault of the time."""
+        """The longest that an item waited for its 2xx, by the fault of its first failure, or else of its end."""
         self._url = url
         self._stop = False
         self._may_send = asyncio.Event()
@@ -164,6 +164,7 @@ class Load:
         loop = asyncio.get_running_loop()
         sent = self.sent[name]
         began: float | None = None
+        failed_in: int | None = None
         while True:
             await self._may_send.wait()
             began = began or loop.time()
@@ -177,9 +178,12 @@ class Load:
                 self._busy -= 1
             if stored:
                 break
+            if failed_in is None:
+                failed_in = self.fault
             await asyncio.sleep(RETRY_S * random.uniform(0.5, 1.5))
         fault = self.fault
-        self.waits_s[fault] = max(self.waits_s.get(fault, 0.0), loop.time() - began)
+        blamed = fault if failed_in is None else failed_in
+        self.waits_s[blamed] = max(self.waits_s.get(blamed, 0.0), loop.time() - began)
         self.stored += len(places)
         for place in places:
             at = original(place)

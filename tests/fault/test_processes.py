@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
 from tests.eventually import eventually
 from tests.ledger import Load, assert_kept
@@ -51,6 +52,7 @@ async def _another(pid_now: Callable[[], int], before: int) -> None:
     await eventually(ask, lambda now: now != before, within_s=LATE_S)
 
 
+@pytest.mark.timeout(300)
 async def test_processes_die_at_random_moments(tmp_path: Path) -> None:
     """Receivers, the writer and the embedded engines, by each signal; the supervisor brings them back."""
     seed = random.randrange(1 << 32)

@@ -119,6 +119,7 @@ async def _started(folder: Path, redis_url: str, postgres_dsn: str, port: int) -
             assert await asyncio.to_thread(program.stop) == 0
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("balancer", sorted(_BALANCERS))
 async def test_restarted_one_after_the_other(tmp_path: Path, redis_url: str, postgres_dsn: str, balancer: str) -> None:
     await load_sample(postgres_dsn)

@@ -23,7 +23,7 @@ NOW = datetime(2026, 11, 10, tzinfo=UTC)
 
 @pytest.mark.timeout(300)
 async def test_nothing_is_lost_or_doubled() -> None:
-    options = Options(faults=FAULTS, postbacks=10_000, minutes=1, seed=random.randrange(1 << 32), longest_s=0.8)
+    options = Options(faults=FAULTS, postbacks=10_000, minutes=0.75, seed=random.randrange(1 << 32), longest_s=0.8)
     print(f"seed {options.seed}")
     with temporary_folder() as folder:
         report = await soak(options, folder)
