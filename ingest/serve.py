@@ -65,8 +65,6 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
-        for kind, _ in _counts(config, role):
-            stack.enter_context(_alone(config, kind))
         try:
             reserved = bind(config.server.host, config.server.port, shared=False)
         except OSError as error:
@@ -81,6 +79,8 @@ async def serve(
 
         urls = await _engines(config, stack)
         await _check(config, role, urls)
+        for kind, _ in _counts(config, role):
+            stack.enter_context(_alone(config, kind))
         ensure_admin_key(config.admin_key_path)
         ensure_vault(config.secret_key_path)
         await before_workers(urls)
