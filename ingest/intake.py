@@ -93,10 +93,13 @@ class Intake:
             return "Redis is away and the spool is full"
         return None
 
-    def _admit(self, advertiser: Advertiser) -> bool:
-        """One sender's flood must not starve the others. What is drained was taken already, and passes."""
+    def _admit(self, advertiser: Advertiser, is_proven: bool) -> bool:
+        """One sender's flood must not starve the others; nor may a stranger, who counts apart, use up an advertiser's
+        share. What is drained was taken already, and passes."""
         rate = advertiser.rate_limit
-        return rate is None or self._limiter.admit(advertiser.id, rate, time.monotonic_ns() // 1000)
+        if rate is None:
+            return True
+        return self._limiter.admit((advertiser.id, is_proven), rate, time.monotonic_ns() // 1000)
 
     async def _put_aside(self, arrivals: Sequence[Arrival], outcomes: list[Outcome]) -> list[Outcome]:
         """The outcomes, with those that are AWAY spooled."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -35,16 +35,16 @@ class _Bucket:
 
 
 class RateLimiter:
-    """A token bucket for each advertiser: `rate` postbacks a second, and as many at once after a quiet second."""
+    """A token bucket for each sender: `rate` postbacks a second, and as many at once after a quiet second."""
 
     def __init__(self) -> None:
-        self._buckets: dict[int, _Bucket] = {}
+        self._buckets: dict[Hashable, _Bucket] = {}
 
-    def admit(self, advertiser_id: int, rate: int, now_us: int) -> bool:
+    def admit(self, sender: Hashable, rate: int, now_us: int) -> bool:
         """Whether one more may pass now."""
-        bucket = self._buckets.get(advertiser_id)
+        bucket = self._buckets.get(sender)
         if bucket is None:
-            bucket = self._buckets[advertiser_id] = _Bucket(rate, now_us)
+            bucket = self._buckets[sender] = _Bucket(rate, now_us)
         elapsed_us = max(0, now_us - bucket.at_us)
         bucket.tokens = min(float(rate), bucket.tokens + elapsed_us * rate / 1_000_000)
         bucket.at_us = max(bucket.at_us, now_us)

@@ -39,8 +39,8 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
     signed: Signed | None = None
 
 
-Admit = Callable[[Advertiser], bool]
-"""Whether one more postback of an advertiser may pass now."""
+Admit = Callable[[Advertiser, bool], bool]
+"""Whether one more postback may pass now: the advertiser it is for, and whether it proved to be the advertiser's."""
 
 
 class RecorderObserver(Protocol):
@@ -90,7 +90,7 @@ class Recorder:
             mine = for_advertiser(arrival, postback, click_id, click, snapshot)
             signed = signature_of(arrival, click, snapshot)
             decision = decide(arrival.receipt, mine, click, snapshot, self._rules, signed=signed)
-            if admit is not None and decision.advertiser is not None and not admit(decision.advertiser):
+            if admit is not None and decision.advertiser and not admit(decision.advertiser, not is_forbidden(decision)):
                 outcomes[place] = UNAVAILABLE
                 continue
             places.append(place)
@@ -210,6 +210,11 @@ def entry_of(decision: Decision) -> Entry:
     )
 
 
+def is_forbidden(decision: Decision) -> bool:
+    """Whether the sender did not prove to be the advertiser."""
+    return decision.refusal is not None and decision.refusal.reason in _FORBIDDEN
+
+
 def outcome_of(decision: Decision, verdict: Verdict) -> Outcome:
     """What is answered once the queue has, or has not, taken the decision."""
     if verdict is Verdict.UNAVAILABLE:
@@ -219,6 +224,6 @@ def outcome_of(decision: Decision, verdict: Verdict) -> Outcome:
     profile = decision.advertiser.profile if decision.advertiser else Profile.JSON
     refusal = decision.refusal
     if refusal is not None:
-        result = Result.INVALID if refusal.reason in _FORBIDDEN else Result.REJECTED
+        result = Result.INVALID if is_forbidden(decision) else Result.REJECTED
         return Outcome(result, None, refusal.reason, refusal.detail, profile)
     return Outcome(_RESULTS[verdict], decision.record.conversion_id, None, None, profile)

@@ -10,7 +10,7 @@ import pytest
 
 from dedup.policy import TrackMultiple
 from dedup.port import TOKEN_BYTES, CachedClick, Entry, QueueUnavailableError, Verdict
-from ingest.catalog import Profile, Snapshot
+from ingest.catalog import Advertiser, Profile, Snapshot
 from ingest.click_source import MISS_MS, ClickSource, ClicksUnavailableError
 from ingest.clicks import Click, pack_click
 from ingest.decide import Rules
@@ -279,10 +279,24 @@ async def test_what_is_not_admitted_claims_nothing() -> None:
     world.put("a")
     world.put("b", of=click(campaign_id=200))
     arrivals = [world.arrival(click_id="a"), world.arrival(click_id="b"), world.arrival(click_id="nobody")]
-    outcomes = await world.recorder.record(arrivals, lambda owner: owner.id == 2)
+    outcomes = await world.recorder.record(arrivals, lambda owner, is_proven: owner.id == 2 and is_proven)
     assert results(outcomes) == ["unavailable", "accepted", "unknown_click"]
     assert outcomes[0] is UNAVAILABLE
     assert [entry.click_id for entry in world.dedup.calls[0]] == ["b", "nobody"]
+
+
+async def test_a_stranger_does_not_count_as_the_advertiser() -> None:
+    world = World(OWN_CATALOG)
+    world.put("a")
+    seen: list[tuple[int, bool]] = []
+
+    def admit(owner: Advertiser, is_proven: bool) -> bool:
+        seen.append((owner.id, is_proven))
+        return is_proven
+
+    arrivals = [world.arrival(click_id="a", my_key=key) for key in ("wrong-secret", "right-secret")]
+    assert results(await world.recorder.record(arrivals, admit)) == ["unavailable", "accepted"]
+    assert seen == [(OWN.id, False), (OWN.id, True)]
 
 
 # Clicks ----------------------------------------------------------------------------------------------------------
