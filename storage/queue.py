@@ -80,6 +80,17 @@ class PartitionQueue:
         """Be seen by the other consumers, which takes a read: of own entries after the last there can be."""
         await self._read(_AFTER_ALL, 1, None)
 
+    async def own_for_long(self, idle_ms: int, count: int) -> list[bytes]:
+        """The ids of up to `count` entries that this consumer was given `idle_ms` ago, or earlier, and has not settled."""
+        try:
+            found: Any = await self._client.xpending_range(
+                self._key, GROUP, "-", "+", count, consumername=self._consumer, idle=idle_ms
+            )
+        except ResponseError as error:
+            await self._recover(error)
+            return []
+        return [one["message_id"] for one in found]
+
     async def take_over(self, gone_ms: int, held_ms: int, count: int) -> list[Entry]:
         """Up to `count` entries of other consumers: of those that have not been seen for `gone_ms`, and what a living
         one has held for `held_ms`. As many as `count`: there may be more."""

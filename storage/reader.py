@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Final
 
 from storage.backoff import StoppedError, pause, retrying
-from storage.batcher import Batcher, BatchLimits
+from storage.batcher import MAX_READ, Batcher, BatchLimits
 from storage.faults import is_transient
 from storage.queue import Entry, PartitionQueue
 
@@ -23,13 +23,14 @@ _START: Final = b"0-0"
 @dataclass(frozen=True, slots=True)
 class QueueTimes:
     """A reader's patience. `claim_idle_ms`: a consumer that has not been seen for so long is gone (one that waits for
-    Redis up to its time limit is not); `held_ms`: an entry is taken from a living consumer too; `claim_every_ms`: how
-    often to look for such entries; `consumer_idle_ms`: a consumer with nothing pending is forgotten; `block_ms`: how
-    long one read waits for entries, and so how late a stop may be noticed; `life_ms`: how often one is seen, at least.
-    """
+    Redis up to its time limit is not); `held_ms`: an entry is taken from a living consumer too; `own_ms`: an own entry
+    that is not in hand is read again; `claim_every_ms`: how often to look for all these; `consumer_idle_ms`: a consumer
+    with nothing pending is forgotten; `block_ms`: how long one read waits for entries, and so how late a stop may be
+    noticed; `life_ms`: how often one is seen, at least."""
 
     claim_idle_ms: int = 7_000
     held_ms: int = 600_000
+    own_ms: int = 10_000
     claim_every_ms: int = 2_000
     consumer_idle_ms: int = 3_600_000
     block_ms: int = 1_000
@@ -99,7 +100,7 @@ class QueueReader:
         if self._own_after is not None:
             return await self._read_own(self._own_after, room)
         if _now_ms() >= self._search_at_ms:
-            return await self._take_over(room)
+            return await self._search(room)
         if not len(self._batcher):
             return await self._queue.read_new(room, self._times.block_ms)
         entries = await self._queue.read_new(room, None)
@@ -112,19 +113,28 @@ class QueueReader:
         self._own_after = entries[-1].id if entries else None
         return self._unheld(entries)
 
-    async def _take_over(self, room: int) -> list[Entry]:
+    async def _search(self, room: int) -> list[Entry]:
+        """What nobody works on. Own entries too: a replica that becomes the primary may not have been told what was
+        settled, and no error tells us."""
         await self._queue.forget_consumers(self._times.consumer_idle_ms)
+        if not self._held.issuperset(await self._queue.own_for_long(self._times.own_ms, MAX_READ)):
+            self._own_after = _START
         entries = await self._queue.take_over(self._times.claim_idle_ms, self._times.held_ms, room)
         if len(entries) < room:
             self._search_at_ms = _now_ms() + self._times.claim_every_ms
         return self._unheld(entries)
+
+    @property
+    def _held(self) -> set[bytes]:
+        """The ids of what is in our hands."""
+        return {entry.id for entry in chain(self._batcher, *self._unsettled)}
 
     def _unheld(self, entries: list[Entry]) -> list[Entry]:
         """Without those that are in our hands already: after a lost reply all of ours are read once more, and another
         may have taken some of them while we were frozen, and died since."""
         if not entries:
             return entries
-        held = {entry.id for entry in chain(self._batcher, *self._unsettled)}
+        held = self._held
         return [entry for entry in entries if entry.id not in held]
 
     def _failed(self, error: Exception, delay_s: float) -> None:

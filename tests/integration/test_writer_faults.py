@@ -16,6 +16,7 @@ from redis.exceptions import ResponseError
 from storage.batch_store import BatchCounts
 from storage.postgres import Pool, close, open_pool
 from storage.queue import GROUP, queue_key
+from storage.records import Kind, encode
 from tests import servers
 from tests.eventually import eventually
 from tests.proxy import Mode, proxy_to
@@ -79,6 +80,21 @@ async def test_a_slow_writers_entries_are_left_to_it(redis: Redis, pool: Pool) -
             assert found["consumers"] == [{"name": b"w1", "pending": 75}]
         await drained(redis)
     assert (slow.counts, other.counts) == (BatchCounts(read=75, new=75), BatchCounts())
+
+
+async def test_own_entries_that_are_pending_again_are_written_again(redis: Redis, pool: Pool) -> None:
+    """After a failover the new primary may not know that they were acknowledged."""
+    observer = Observer()
+    async with running(writer(redis, pool, observer, times=replace(QUICK, own_ms=100))):
+        await add(redis, conversion(1))
+        await drained(redis)
+        async with redis.pipeline(transaction=True) as pipeline:
+            pipeline.xadd(queue_key(0), {Kind.CONVERSION: encode(conversion(1))})
+            pipeline.xreadgroup(GROUP, "w1", {queue_key(0): ">"})
+            await pipeline.execute()
+        await drained(redis)
+    assert (observer.counts.new, observer.counts.present) == (1, 1)
+    assert observer.retries == []
 
 
 def crash() -> None:
