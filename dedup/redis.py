@@ -26,7 +26,9 @@ MAX_CALLS: Final = 8
 """Script calls under way at once: fewer than the client has connections, which refuses instead of waiting."""
 CONFIRM_MS: Final = 500
 """How long a claim may take to be on disk or on a replica: well below the client's time limit of a second."""
-_PROBE_MS: Final = 100
+DOUBT_S: Final = 1.0
+"""How long nothing is claimed in a partition whose last claim failed, unless it is known to be well sooner."""
+_PROBE_MS: Final = 20
 _PROBE_S: Final = 1.0
 
 log = structlog.get_logger()
@@ -58,6 +60,7 @@ class RedisDeduplicator:
         self._durability = durability
         self._durability_timeout_ms = durability_timeout_ms
         self._calls = asyncio.Semaphore(MAX_CALLS)
+        self._doubted: dict[int, float] = {}  # partition: until when, by the loop's clock
         self._claim = Script.load("claim")
         self._clicks = Script.load("clicks")
         self._cache = Script.load("cache")
@@ -89,10 +92,13 @@ class RedisDeduplicator:
             raise QueueUnavailableError(str(error)) from error
 
     async def claim(self, entries: Sequence[Entry]) -> list[Verdict]:
-        """See the port. A partition that fails or is full makes only its own entries UNAVAILABLE."""
+        """See the port. A partition that fails or is full makes only its own entries UNAVAILABLE. One that has failed
+        is let rest until `problem` finds it well: who else is in a batch does not wait for its time limit again."""
         return await self._by_partition(entries, lambda entry: entry.click_id, self._claim_part)
 
     async def _claim_part(self, partition: int, entries: Sequence[Entry]) -> list[Verdict]:
+        if self._doubted.get(partition, 0.0) > asyncio.get_running_loop().time():
+            return [Verdict.UNAVAILABLE] * len(entries)
         queue = b"pb:{%d}:queue" % partition
         keys = [queue]
         args: list[bytes | int] = [self._max_backlog, TOKEN_BYTES]
@@ -107,6 +113,7 @@ class RedisDeduplicator:
         try:
             letters = await self._run_claim(keys, args)
         except CLIENT_ERRORS as error:
+            self._doubt(partition)
             log.warning("claim failed, nothing was accepted", partition=partition, error=str(error))
             return [Verdict.UNAVAILABLE] * len(entries)
         if not letters:
@@ -131,16 +138,39 @@ class RedisDeduplicator:
 
     async def problem(self) -> str | None:
         """Why claims cannot be accepted just now; None if nothing is known to be in their way. Of a cluster each
-        primary must answer, and one at least must be able to confirm what is written."""
-        is_written = self._durability is Durability.WRITTEN
+        primary must answer, and one at least must be able to confirm what is written. Ask twice a second: partitions
+        that failed are looked at again."""
         try:
             async with asyncio.timeout(_PROBE_S):
-                replies = await ask_primaries(self._client, ("PING",) if is_written else self._confirmation(_PROBE_MS))
+                replies = await ask_primaries(self._client, self._probe())
         except CLIENT_ERRORS as error:
             return f"Redis does not answer: {error}"
-        if not is_written and not any(map(_is_confirmed, replies)):
+        if not any(map(self._is_well, replies)):
             return f"Redis cannot say that writes are {self._durability.value}"
+        await asyncio.gather(*map(self._look_again, list(self._doubted)))
         return None
+
+    def _probe(self) -> Command:
+        return ("PING",) if self._durability is Durability.WRITTEN else self._confirmation(_PROBE_MS)
+
+    def _is_well(self, reply: Any) -> bool:
+        """What a probe was answered."""
+        return self._durability is Durability.WRITTEN or _is_confirmed(reply)
+
+    def _doubt(self, partition: int) -> None:
+        self._doubted[partition] = asyncio.get_running_loop().time() + DOUBT_S
+
+    async def _look_again(self, partition: int) -> None:
+        try:
+            async with self._calls:
+                (reply,) = await run_together(self._client, b"pb:{%d}:queue" % partition, [self._probe()])
+        except CLIENT_ERRORS:
+            self._doubt(partition)
+            return
+        if self._is_well(reply):
+            self._doubted.pop(partition, None)
+        else:
+            self._doubt(partition)
 
     def _click_keys(self, partition: int, click_ids: Sequence[str]) -> list[bytes]:
         return [b"pb:{%d}:click:%b" % (partition, click_id.encode()) for click_id in click_ids]
