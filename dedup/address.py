@@ -43,7 +43,10 @@ class Address:
 
 def parse_address(url: str) -> Address:
     """Raises ValueError, which says what to write instead and holds no password."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # its words may hold the password
+        raise ValueError("it cannot be read: percent-encode special characters of user and password") from None
     if parts.scheme not in _SCHEMES:
         raise ValueError(
             "expected a URL that starts with redis://, rediss://, unix://, redis+cluster://, rediss+cluster://, "

@@ -24,8 +24,6 @@ MAX_CALL: Final = 512
 """Entries in one script call: Redis serves nobody else meanwhile (about 10 us an entry)."""
 MAX_CALLS: Final = 8
 """Script calls under way at once: fewer than the client has connections, which refuses instead of waiting."""
-CONFIRM_MS: Final = 500
-"""How long a claim may take to be on disk or on a replica: well below the client's time limit of a second."""
 DOUBT_S: Final = 1.0
 """How long nothing is claimed in a partition whose last claim failed, unless it is known to be well sooner."""
 _PROBE_MS: Final = 20
@@ -42,6 +40,15 @@ class Durability(StrEnum):
     REPLICATED = "replicated"
 
 
+CONFIRM_MS: Final = {Durability.WRITTEN: 0, Durability.FSYNCED: 1_500, Durability.REPLICATED: 500}
+"""How long a claim may take until it is confirmed. Some fsync once a second."""
+
+
+def time_limit_s(durability: Durability) -> float:
+    """How long the client must wait for a reply at least, so that Redis gives up first."""
+    return max(1.0, CONFIRM_MS[durability] / 1_000 + 0.5)
+
+
 class RedisDeduplicator:
     """See `dedup.port.Deduplicator`. `client` answers in bytes and has time limits of its own."""
 
@@ -52,13 +59,13 @@ class RedisDeduplicator:
         partitions: int,
         max_backlog: int,
         durability: Durability = Durability.WRITTEN,
-        durability_timeout_ms: int = CONFIRM_MS,
+        durability_timeout_ms: int | None = None,
     ) -> None:
         self._client = client
         self._partitions = partitions
         self._max_backlog = max_backlog
         self._durability = durability
-        self._durability_timeout_ms = durability_timeout_ms
+        self._durability_timeout_ms = CONFIRM_MS[durability] if durability_timeout_ms is None else durability_timeout_ms
         self._calls = asyncio.Semaphore(MAX_CALLS)
         self._doubted: dict[int, float] = {}  # partition: until when, by the loop's clock
         self._claim = Script.load("claim")

@@ -12,7 +12,7 @@ from hashlib import sha256
 import structlog
 
 from dedup.client import connect as connect_redis
-from dedup.redis import Durability, RedisDeduplicator
+from dedup.redis import Durability, RedisDeduplicator, time_limit_s
 from ingest.addresses import parse_networks
 from ingest.admin import AdminKey, ensure_admin_key
 from ingest.catalog import Snapshot
@@ -77,7 +77,8 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
     config = orders.config
     async with AsyncExitStack() as stack:
         metrics = Metrics()
-        redis = connect_redis(orders.redis_url)
+        durability = Durability(config.redis.ack)
+        redis = connect_redis(orders.redis_url, timeout_s=time_limit_s(durability))
         stack.push_async_callback(redis.aclose)
         pool = await open_pool(orders.postgres_dsn, config.postgres.pool)
         stack.push_async_callback(close_postgres, pool)
@@ -91,7 +92,7 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
             redis,
             partitions=config.redis.partitions,
             max_backlog=config.redis.max_backlog,
-            durability=Durability(config.redis.ack),
+            durability=durability,
         )
         stored = StoredClicks(pool, now_ms)
         clicks = ClickSource(deduplicator, stored.lookup, expires_ms=expiry(lambda: feed.snapshot, rules))

@@ -81,7 +81,7 @@ class PartitionQueue:
         await self._read(_AFTER_ALL, 1, None)
 
     async def own_for_long(self, idle_ms: int, count: int) -> list[bytes]:
-        """The ids of up to `count` entries that this consumer was given `idle_ms` ago, or earlier, and has not settled."""
+        """The ids of up to `count` entries that this consumer has held for `idle_ms` or longer."""
         try:
             found: Any = await self._client.xpending_range(
                 self._key, GROUP, "-", "+", count, consumername=self._consumer, idle=idle_ms

@@ -72,7 +72,9 @@ async def test_after_a_load_with_faults_both_sides_are_equal(tmp_path: Path, red
             await load.until(200)
             ledger = await load.finish()
             for sender in range(12):
-                assert (await client.get(f"click_id=drift{sender}-0&goal=purchase&txn_id=t0&sale_amount=1"))[0] == 200
+                # 202 where a receiver has not noticed yet that Redis is back: drained, it is a conflict all the same.
+                repeated = await client.get(f"click_id=drift{sender}-0&goal=purchase&txn_id=t0&sale_amount=1")
+                assert repeated[0] in {200, 202}
             ledger.attempted.add(("drift0-1", "bulk"))
             assert ledger.tries["503 unavailable"] > 0
             assert ledger.tries["202 spooled"] > 0

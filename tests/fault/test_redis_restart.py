@@ -15,7 +15,7 @@ import pytest
 
 from dedup.client import connect
 from dedup.port import Entry, Verdict
-from dedup.redis import Durability, RedisDeduplicator
+from dedup.redis import Durability, RedisDeduplicator, time_limit_s
 from ingest.config import Ack
 from tests.clusters import Node, lasting_ports, wait_until
 from tests.eventually import eventually
@@ -67,6 +67,18 @@ async def _another(program: Program, before: int) -> None:
     await eventually(pid_now, lambda now: now != before)
 
 
+async def test_an_append_only_file_that_is_fsynced_once_a_second_is_waited_for() -> None:
+    with _valkey_for(Ack.FSYNCED) as valkey:
+        valkey.primary.run("CONFIG", "SET", "appendfsync", "everysec")
+        client = connect(f"redis://{valkey.primary.address}", timeout_s=time_limit_s(Durability.FSYNCED))
+        try:
+            dedup = RedisDeduplicator(client, partitions=1, max_backlog=1_000, durability=Durability.FSYNCED)
+            for number in range(4):
+                assert await dedup.claim([_entry(number)]) == [Verdict.ACCEPTED]
+        finally:
+            await client.aclose()
+
+
 @pytest.mark.parametrize("durability", [Durability.WRITTEN, Durability.REPLICATED])
 async def test_connections_to_what_became_a_replica_are_closed(durability: Durability) -> None:
     """The address may lead elsewhere by then: a DNS name or a virtual IP that moves at a failover."""
@@ -79,7 +91,7 @@ async def test_connections_to_what_became_a_replica_are_closed(durability: Durab
 
         try:
             dedup = RedisDeduplicator(client, partitions=4, max_backlog=1_000, durability=durability)
-            batch = [Entry(f"click-{n}", "1", b"5USD", FAR_MS, b"c1", b"row", b"%07d" % n) for n in range(20)]
+            batch = [_entry(number) for number in range(20)]
             assert set(await dedup.claim(batch)) == {Verdict.ACCEPTED}
             before = open_connections()
             assert before
@@ -91,6 +103,10 @@ async def test_connections_to_what_became_a_replica_are_closed(durability: Durab
             valkey.primary.run("REPLICAOF", "NO", "ONE")
         finally:
             await client.aclose()
+
+
+def _entry(number: int) -> Entry:
+    return Entry(f"click-{number}", "1", b"5USD", FAR_MS, b"c1", b"row", b"%07d" % number)
 
 
 class _Doubtful:
