@@ -110,7 +110,7 @@ async def test_a_frozen_connection_is_cut_and_the_batch_goes_over_another(
                 async def overdue() -> list[object]:
                     return [line["error"] for line in said(program, "writer waits for an engine")]
 
-                (error,) = await eventually(overdue, lambda found: len(found) > 0)
+                (error,) = await eventually(overdue, lambda found: len(found) > 0, within_s=75)
                 assert re.fullmatch(r"PostgreSQL did not answer within 5 s", str(error))
                 ledger = await load.finish()
             await queue_is_empty(redis)

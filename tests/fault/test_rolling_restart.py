@@ -39,17 +39,7 @@ def _haproxy(folder: Path, front: int, receivers: list[int]) -> tuple[list[str],
     return ["haproxy", "-db", "-f", str(DEPLOY / "haproxy.cfg")], environment
 
 
-def _nginx(folder: Path, front: int, receivers: list[int]) -> tuple[list[str], dict[str, str]]:
-    text = (DEPLOY / "nginx.conf").read_text(encoding="utf-8")
-    for old, new in ((":8081", f":{receivers[0]}"), (":8082", f":{receivers[1]}"), ("listen 80", f"listen {front}")):
-        assert old in text
-        text = text.replace(old, new)
-    text = f"daemon off;\nmaster_process off;\npid {folder}/nginx.pid;\nerror_log {folder}/nginx.log;\n{text}"
-    (folder / "nginx.conf").write_text(text, encoding="utf-8")
-    return ["nginx", "-p", str(folder), "-e", f"{folder}/nginx.log", "-c", str(folder / "nginx.conf")], {}
-
-
-_BALANCERS = {"haproxy": _haproxy, "nginx": _nginx}
+_BALANCERS = {"haproxy": _haproxy}
 
 
 @contextmanager
