@@ -63,15 +63,20 @@ class QueueReader:
         self._own_after: bytes | None = _START  # None: all read
         self._search_at_ms = _now_ms()
         self._seen_at_ms = 0
+        self._has_looked_last = False
 
     async def next_batch(self) -> list[Entry]:
-        """The next batch; after `stop` what was read already, and then an empty one."""
+        """The next batch; after `stop` one more of what is there, so that what receivers queued while they ended is
+        written, and then an empty one. A longer backlog is left to the next start."""
         while not self._stop.is_set() and (not len(self._batcher) or self._batcher.wait_ms(_now_ms())):
             try:
                 entries = await retrying(self._read, stop=self._stop, is_transient=is_transient, on_retry=self._failed)
             except StoppedError:
                 break
             self._batcher.add(entries, _now_ms())
+        if self._stop.is_set() and not self._has_looked_last:
+            self._has_looked_last = True
+            await self._look_last()
         batch = self._batcher.take()
         self._unsettled.append(batch)
         return batch
@@ -93,6 +98,17 @@ class QueueReader:
             except Exception as error:  # reading and settling meet the same, and tell of it
                 if not is_transient(error):
                     raise
+
+    async def _look_last(self) -> None:
+        try:
+            while room := self._batcher.room:
+                entries = await self._queue.read_new(room, None)
+                self._batcher.add(entries, _now_ms())
+                if len(entries) < room:
+                    return
+        except Exception as error:  # what cannot be read now stays in the queue
+            if not is_transient(error):
+                raise
 
     async def _read(self) -> list[Entry]:
         room = self._batcher.room
