@@ -133,21 +133,22 @@ async def borrowed(pool: Pool, limit_s: float) -> AsyncIterator[Connection]:
         is_overdue = True
         _cut(connection)
 
-    async with pool.acquire(timeout=limit_s) as connection:
-        watchdog = asyncio.get_running_loop().call_later(limit_s, give_up)
-        try:
-            yield connection
-        except Exception as error:
-            if is_overdue:
-                raise OverdueError(f"PostgreSQL did not answer within {limit_s:g} s") from error
-            if isinstance(error, AWAY):
-                _cut(connection)
-            raise
-        except BaseException:
-            _cut(connection)
-            raise
-        finally:
-            watchdog.cancel()
+    try:
+        # The limit holds for making a connection and for handing it back too, which asks the server to reset it.
+        async with pool.acquire(timeout=limit_s) as connection:
+            watchdog = asyncio.get_running_loop().call_later(limit_s, give_up)
+            try:
+                yield connection
+            except BaseException as error:
+                if isinstance(error, AWAY) or not isinstance(error, Exception):
+                    _cut(connection)
+                raise
+            finally:
+                watchdog.cancel()
+    except Exception as error:
+        if is_overdue or isinstance(error, TimeoutError):
+            raise OverdueError(f"PostgreSQL did not answer within {limit_s:g} s") from error
+        raise
 
 
 def _cut(connection: Connection) -> None:

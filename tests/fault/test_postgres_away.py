@@ -110,11 +110,12 @@ async def test_a_frozen_connection_is_cut_and_the_batch_goes_over_another(
                 async def overdue() -> list[object]:
                     return [line["error"] for line in said(program, "writer waits for an engine")]
 
-                (error,) = await eventually(overdue, lambda found: len(found) > 0, within_s=75)
-                assert re.fullmatch(r"PostgreSQL did not answer within 5 s", str(error))
+                # On a busy machine batches take longer, and the writer's patience is four times that: 5 to 20 s.
+                error, *_ = await eventually(overdue, lambda found: len(found) > 0, within_s=45)
+                assert re.fullmatch(r"PostgreSQL did not answer within [0-9.]+ s", str(error))
                 ledger = await load.finish()
             await queue_is_empty(redis)
-            assert time.monotonic() - stuck < 30
+            assert time.monotonic() - stuck < 60
             assert max(took) < PROMPT_S
             assert set(ledger.tries) == {"200 accepted"}
             ledger.attempted |= {("watched", "w"), ("seen", "u"), ("fresh", "u")}
