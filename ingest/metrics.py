@@ -62,6 +62,7 @@ METRICS: Final = (
     Metric("postback_writer_retries", Kind.COUNTER, "attempts", "Waits for an engine, by activity.", ("doing",)),
     Metric("postback_queued", Kind.GAUGE, "entries", "Entries ever queued, as Redis has it.", ("partition",)),
     Metric("postback_backlog", Kind.GAUGE, "entries", "Queue entries not yet in Postgres.", ("partition",)),
+    Metric("postback_partitions_until_seconds", Kind.GAUGE, "seconds", "Epoch time until which partitions are made."),
 )
 """Every metric there is."""
 

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from dedup.scripts import Client
 from ingest.metrics import Metrics
-from storage.partitions import ensure_ahead
+from storage.partitions import ahead_until, ensure_ahead
 from storage.postgres import AWAY, Pool, PostgresError, borrowed
 from storage.queue import queue_key
 
@@ -31,6 +31,7 @@ class WriterDuties:
         self._pool = pool
         self._backlog = metrics.gauge("postback_backlog")
         self._queued = metrics.gauge("postback_queued")
+        self._partitions_until = metrics.gauge("postback_partitions_until_seconds")
         self._partitions = partitions
         self._window_ms = window_ms
 
@@ -62,10 +63,12 @@ class WriterDuties:
         """Seconds until it is due again."""
         try:
             async with borrowed(self._pool, PARTITIONS_LIMIT_S) as connection:
-                made = await ensure_ahead(connection, datetime.now(UTC), self._window_ms)
+                now = datetime.now(UTC)
+                made = await ensure_ahead(connection, now, self._window_ms)
         except (*AWAY, PostgresError) as error:
             log.warning("partitions cannot be made ahead", error=str(error), again_in_s=RETRY_S)
             return RETRY_S
+        self._partitions_until.set(ahead_until(now).timestamp())
         if made:
             log.info("partitions made", partitions=made)
         return PARTITIONS_EVERY_S

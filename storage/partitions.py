@@ -80,6 +80,12 @@ async def ensure_ahead(connection: Connection, now: datetime, window_ms: int) ->
     ]
 
 
+def ahead_until(now: datetime) -> datetime:
+    """The end of what `ensure_ahead` makes: both tables have partitions for all that comes before."""
+    end = _next(_next(now.astimezone(UTC).date()))
+    return datetime(end.year, end.month, end.day, tzinfo=UTC)
+
+
 def conversion_months(today: date, window_ms: int) -> list[date]:
     """Next month, and as far back as a click still counts: 13 months at least."""
     window_days = min(window_ms // 86_400_000 + 1, (today - FIRST_DAY).days)
