@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from hmac import compare_digest
-from uuid import UUID
 
 import msgspec
 
-from dedup.policy import Claim, claim_for
+from dedup.policy import Claim, claim_for, uuid_text
 from ingest import money
 from ingest.addresses import is_in
 from ingest.catalog import Advertiser, Campaign, Goal, GoalType, Rate, Snapshot, Status, token_digest
@@ -23,6 +22,7 @@ from ingest.signatures import Signed
 from ingest.signatures import problem as signature_problem
 from ingest.wire import Postback
 from storage.records import Kind, Record
+from storage.statuses import APPROVED, GIVEN
 
 Trace = Callable[[str, str], None]
 """Told each step of a decision: its name and what was found."""
@@ -37,9 +37,10 @@ class Rules:
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False):
-    """When and where from a postback came. `postback_id` names it for good: its log id, and its nonce."""
+    """When and where from a postback came. `postback_id`, the 16 bytes of a UUID, names it for good: its log id, and its
+    nonce."""
 
-    postback_id: UUID
+    postback_id: bytes
     received_us: int
     remote_ip: str | None = None
 
@@ -156,7 +157,7 @@ def _accept(
         goal_id=goal.id,
         txn_id=postback.txn_id,
         event_id=postback.event_id,
-        nonce=receipt.postback_id.bytes,
+        nonce=receipt.postback_id,
     )
     if trace:
         trace("claim", claim.field or "nothing: each one counts")
@@ -165,7 +166,7 @@ def _accept(
     if postback.event_id:
         params = params | {"event_id": postback.event_id}
     record = Record(
-        log_id=receipt.postback_id,
+        log_id=uuid_text(receipt.postback_id.hex()),
         received_us=receipt.received_us,
         reason=reason,
         advertiser_id=advertiser.id,
@@ -178,7 +179,7 @@ def _accept(
         clicked_ms=click.clicked_ms,
         txn_id=postback.txn_id,
         conversion_id=claim.conversion_id,
-        status=postback.status or "approved",
+        status=GIVEN + postback.status if postback.status else APPROVED,
         country=click.country,
         currency=campaign.currency,
         sale_micros=sale.micros,
@@ -293,7 +294,7 @@ def _reject(
         "_detail": refusal.detail,
     }
     record = Record(
-        log_id=receipt.postback_id,
+        log_id=uuid_text(receipt.postback_id.hex()),
         received_us=receipt.received_us,
         reason=refusal.reason,
         advertiser_id=campaign.advertiser.id if campaign else None,

@@ -16,6 +16,7 @@ from storage.postgres import Connection, OverdueError, Pool, borrowed
 from storage.queue import Entry
 from storage.records import COLUMNS, Kind, escape
 from storage.sqlfiles import queries
+from storage.statuses import GIVEN, HELD
 
 _TABLE: Final = "incoming_v1"
 _TABLE_COLUMNS: Final = ("kind", "prior", *COLUMNS)
@@ -23,6 +24,8 @@ _PREFIXES: Final = {kind.encode(): kind.encode() + b"\t\t" for kind in Kind}
 _CONVERSION: Final = Kind.CONVERSION.encode()
 _RECEIVED: Final = COLUMNS.index("received_us")
 _CLICKED: Final = COLUMNS.index("clicked_ms")
+_SAYS_A_STATUS: Final = f"\t{GIVEN}".encode()
+_IS_HELD: Final = f"\t{HELD}".encode()
 _MAX_ERROR: Final = 1_000
 
 TIMEOUT_S: Final = 5.0
@@ -34,13 +37,15 @@ _ROOM: Final = 4
 @dataclass(frozen=True, slots=True)
 class BatchCounts:
     """What became of a batch's rows: `read` entries; conversions that were `new` or already `present`; rows `logged` in
-    postback_log, among them present conversions that came from another postback; entries in dead_letters."""
+    postback_log, among them present conversions that came from another postback; statuses that repeats gave and that
+    `moved` their conversions; entries in dead_letters."""
 
     read: int = 0
     new: int = 0
     present: int = 0
     logged: int = 0
     dead: int = 0
+    moved: int = 0
 
     def __add__(self, other: BatchCounts) -> BatchCounts:
         return BatchCounts(
@@ -49,6 +54,7 @@ class BatchCounts:
             self.present + other.present,
             self.logged + other.logged,
             self.dead + other.dead,
+            self.moved + other.moved,
         )
 
 
@@ -127,19 +133,25 @@ class BatchStore:
         copied = await connection.copy_to_table(_TABLE, source=memoryview(lines), columns=_TABLE_COLUMNS, format="text")
         if _rows(copied) != len(entries):
             raise MalformedError("the payload is not one line")
-        new = logged = 0
+        new = logged = moved = 0
         if conversions:
             new = _rows(await connection.execute(self._sql["insert_conversions"]))
         if others:
             logged += _rows(await connection.execute(self._sql["insert_log"]))
         if new < conversions:
             logged += _rows(await connection.execute(self._sql["log_repeats"]))
-        return BatchCounts(len(entries), new, conversions - new, logged)
+        # Both are looked for in the lines, which costs next to nothing; a txn_id that looks like it does no harm.
+        if (others or new < conversions) and _SAYS_A_STATUS in lines:
+            moved = _rows(await connection.execute(self._sql["insert_status_changes"], new < conversions))
+        if conversions and _IS_HELD in lines:
+            await connection.execute(self._sql["insert_holds"])
+        return BatchCounts(len(entries), new, conversions - new, logged, moved=moved)
 
     async def _make_partitions(self, entries: Sequence[Entry]) -> None:
         conversions = [entry for entry in entries if entry.kind == _CONVERSION]
         async with self._connection() as connection:
             await ensure_months(connection, "conversions", _months(conversions, _CLICKED, per_ms=1))
+            await ensure_months(connection, "status_changes", _months(entries, _CLICKED, per_ms=1))
             await ensure_months(connection, "postback_log", _months(entries, _RECEIVED, per_ms=1_000))
 
     async def _bury(self, entry: Entry, error: str) -> BatchCounts:

@@ -1,4 +1,5 @@
-"""Monthly partitions (UTC) of `conversions` (by clicked_at) and `postback_log` (by received_at), made ahead."""
+"""Monthly partitions (UTC) of `conversions` and `status_changes` (by clicked_at) and `postback_log` (by received_at), made
+ahead."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from typing import Final, Literal
 from storage.postgres import Connection
 from storage.sqlfiles import queries
 
-Table = Literal["conversions", "postback_log"]
+Table = Literal["conversions", "postback_log", "status_changes"]
 
 KEPT_MONTHS: Final = 13
 """How far back conversions have partitions at least: clicks of a year and a month ago."""
@@ -74,14 +75,16 @@ async def ensure_ahead(connection: Connection, now: datetime, window_ms: int) ->
     `window_ms` is the longest attribution window.
     """
     today = now.astimezone(UTC).date()
+    clicked = conversion_months(today, window_ms)
     return [
-        *await ensure_months(connection, "conversions", conversion_months(today, window_ms)),
+        *await ensure_months(connection, "conversions", clicked),
+        *await ensure_months(connection, "status_changes", clicked),
         *await ensure_months(connection, "postback_log", months_between(today, _next(today))),
     ]
 
 
 def ahead_until(now: datetime) -> datetime:
-    """The end of what `ensure_ahead` makes: both tables have partitions for all that comes before."""
+    """The end of what `ensure_ahead` makes: each table has partitions for all that comes before."""
     end = _next(_next(now.astimezone(UTC).date()))
     return datetime(end.year, end.month, end.day, tzinfo=UTC)
 

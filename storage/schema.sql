@@ -8,6 +8,39 @@ BEGIN
     RETURN NULL;
 END $$;
 
+CREATE TABLE public.adjustments (
+    adjustment_id uuid NOT NULL,
+    conversion_id uuid NOT NULL,
+    clicked_at timestamp with time zone NOT NULL,
+    recorded_at timestamp with time zone DEFAULT now() NOT NULL,
+    kind text NOT NULL,
+    sale_amount numeric(18,6) NOT NULL,
+    revenue numeric(18,6) NOT NULL,
+    payout numeric(18,6) NOT NULL,
+    reference text NOT NULL,
+    reason text,
+    made_by text NOT NULL,
+    CONSTRAINT adjustments_kind_check CHECK ((kind = ANY (ARRAY['refund'::text, 'chargeback'::text, 'correction'::text])))
+);
+
+COMMENT ON TABLE public.adjustments IS 'What was taken back from, or added to, conversions. Only ever added to; conversions_net sums it up.';
+
+COMMENT ON COLUMN public.adjustments.adjustment_id IS 'Computed from conversion and reference: the same adjustment is applied once.';
+
+COMMENT ON COLUMN public.adjustments.clicked_at IS 'The conversion''s.';
+
+COMMENT ON COLUMN public.adjustments.sale_amount IS 'What is added to the conversion''s sale_amount, in its currency: negative for what is taken back.';
+
+COMMENT ON COLUMN public.adjustments.revenue IS 'What is added to the conversion''s revenue.';
+
+COMMENT ON COLUMN public.adjustments.payout IS 'What is added to the conversion''s payout.';
+
+COMMENT ON COLUMN public.adjustments.reference IS 'The caller''s own name of the adjustment, e.g. the refund''s id.';
+
+COMMENT ON COLUMN public.adjustments.reason IS 'Why, in the caller''s words.';
+
+COMMENT ON COLUMN public.adjustments.made_by IS 'Who made it.';
+
 CREATE TABLE public.advertisers (
     id bigint NOT NULL,
     name text NOT NULL,
@@ -103,6 +136,7 @@ CREATE TABLE public.conversions (
     exchange_rate numeric(18,9),
     event_at timestamp with time zone,
     params jsonb NOT NULL,
+    status_given boolean DEFAULT false NOT NULL,
     CONSTRAINT conversions_status_check CHECK ((status = ANY (ARRAY['approved'::text, 'pending'::text, 'cancelled'::text, 'rejected'::text])))
 )
 PARTITION BY RANGE (clicked_at);
@@ -115,6 +149,8 @@ COMMENT ON COLUMN public.conversions.received_at IS 'When a receiver read the po
 
 COMMENT ON COLUMN public.conversions.recorded_at IS 'When the writer committed the row.';
 
+COMMENT ON COLUMN public.conversions.status IS 'The status it was counted with; what moved it since is in status_changes, the one in force in conversions_net.';
+
 COMMENT ON COLUMN public.conversions.reason IS 'Why the payout or status is not the usual one, e.g. goal_not_assigned.';
 
 COMMENT ON COLUMN public.conversions.currency IS 'The campaign''s; sale_amount, revenue and payout are in it.';
@@ -124,6 +160,101 @@ COMMENT ON COLUMN public.conversions.original_amount IS 'The amount as sent, whe
 COMMENT ON COLUMN public.conversions.event_at IS 'The sender''s own time of the event, if given.';
 
 COMMENT ON COLUMN public.conversions.params IS 'What else the sender gave. Never a secret.';
+
+COMMENT ON COLUMN public.conversions.status_given IS 'Whether its own postback gave the status; false: the goal implied it.';
+
+CREATE TABLE public.status_changes (
+    conversion_id uuid NOT NULL,
+    clicked_at timestamp with time zone NOT NULL,
+    change_id uuid NOT NULL,
+    received_at timestamp with time zone NOT NULL,
+    recorded_at timestamp with time zone DEFAULT now() NOT NULL,
+    status text NOT NULL,
+    source text NOT NULL,
+    made_by text,
+    reference text,
+    reason text,
+    CONSTRAINT status_changes_source_check CHECK ((source = ANY (ARRAY['postback'::text, 'operator'::text, 'hold'::text]))),
+    CONSTRAINT status_changes_status_check CHECK ((status = ANY (ARRAY['approved'::text, 'pending'::text, 'cancelled'::text, 'rejected'::text])))
+)
+PARTITION BY RANGE (clicked_at);
+
+COMMENT ON TABLE public.status_changes IS 'Each status that a conversion was given after it was counted, perhaps before its row is there. The one in force is the last by (received_at, change_id) of postbacks and operators; without any, that of the hold. Partitioned by the month of clicked_at (UTC), as conversions is.';
+
+COMMENT ON COLUMN public.status_changes.conversion_id IS 'The conversion that is moved.';
+
+COMMENT ON COLUMN public.status_changes.clicked_at IS 'The conversion''s.';
+
+COMMENT ON COLUMN public.status_changes.change_id IS 'What makes a repeat harmless. Of a postback: its log_id in postback_log; of an operator: computed from conversion and reference, or random; of a hold: the conversion''s id.';
+
+COMMENT ON COLUMN public.status_changes.received_at IS 'When it was said: by a postback, when a receiver read it. The order of these decides.';
+
+COMMENT ON COLUMN public.status_changes.recorded_at IS 'When it was written.';
+
+COMMENT ON COLUMN public.status_changes.source IS 'postback: a repeat that gave a status; operator: a person or file; hold: the goal''s hold has passed.';
+
+COMMENT ON COLUMN public.status_changes.made_by IS 'Who, of an operator''s.';
+
+COMMENT ON COLUMN public.status_changes.reference IS 'The operator''s own name of the change, if given: the same one is applied once.';
+
+COMMENT ON COLUMN public.status_changes.reason IS 'Why, in the operator''s words.';
+
+CREATE VIEW public.conversions_net AS
+ SELECT c.conversion_id,
+    c.clicked_at,
+    c.received_at,
+    c.recorded_at,
+    c.advertiser_id,
+    c.publisher_id,
+    c.campaign_id,
+    c.goal_id,
+    c.goal_value,
+    c.goal_version,
+    c.click_id,
+    c.txn_id,
+    COALESCE(moved.status, c.status) AS status,
+    c.status AS first_status,
+    c.reason,
+    c.country,
+    c.currency,
+    c.sale_amount,
+    c.revenue,
+    c.payout,
+    ((c.sale_amount + adjusted.sale_amount))::numeric(18,6) AS net_sale_amount,
+    ((c.revenue + adjusted.revenue))::numeric(18,6) AS net_revenue,
+    ((c.payout + adjusted.payout))::numeric(18,6) AS net_payout,
+    adjusted.adjustments,
+    c.original_amount,
+    c.original_currency,
+    c.exchange_rate,
+    c.event_at,
+    c.params
+   FROM ((public.conversions c
+     LEFT JOIN LATERAL ( SELECT change.status
+           FROM public.status_changes change
+          WHERE ((change.conversion_id = c.conversion_id) AND (change.clicked_at = c.clicked_at) AND ((change.received_at >= c.received_at) OR (NOT c.status_given)))
+          ORDER BY (change.source = 'hold'::text), change.received_at DESC, change.change_id DESC
+         LIMIT 1) moved ON (true))
+     CROSS JOIN LATERAL ( SELECT count(*) AS adjustments,
+            COALESCE(sum(one.sale_amount), (0)::numeric) AS sale_amount,
+            COALESCE(sum(one.revenue), (0)::numeric) AS revenue,
+            COALESCE(sum(one.payout), (0)::numeric) AS payout
+           FROM public.adjustments one
+          WHERE (one.conversion_id = c.conversion_id)) adjusted);
+
+COMMENT ON VIEW public.conversions_net IS 'Conversions as they stand now: with the status in force, and with adjustments summed up.';
+
+COMMENT ON COLUMN public.conversions_net.status IS 'The status in force: the last that was given, else the hold''s, else the one it was counted with.';
+
+COMMENT ON COLUMN public.conversions_net.first_status IS 'The status it was counted with.';
+
+COMMENT ON COLUMN public.conversions_net.net_sale_amount IS 'sale_amount with adjustments; null without one.';
+
+COMMENT ON COLUMN public.conversions_net.net_revenue IS 'revenue with adjustments, whatever the status.';
+
+COMMENT ON COLUMN public.conversions_net.net_payout IS 'payout with adjustments, whatever the status.';
+
+COMMENT ON COLUMN public.conversions_net.adjustments IS 'How many adjustments it has.';
 
 CREATE TABLE public.dead_letters (
     dead_letter_id bigint NOT NULL,
@@ -210,6 +341,18 @@ COMMENT ON COLUMN public.goals.publishers IS 'A private goal''s publishers; othe
 
 COMMENT ON COLUMN public.goals.version IS 'Grows with each change of the goal or its rates; conversions carry the version they were decided on.';
 
+CREATE TABLE public.holds (
+    conversion_id uuid NOT NULL,
+    clicked_at timestamp with time zone NOT NULL,
+    release_at timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE public.holds IS 'Pending conversions that are approved when their goal''s hold has passed, unless a status was given meanwhile. A row goes when it is due.';
+
+COMMENT ON COLUMN public.holds.clicked_at IS 'The conversion''s.';
+
+COMMENT ON COLUMN public.holds.release_at IS 'When the hold has passed: the goal''s hold after received_at.';
+
 CREATE TABLE public.postback_log (
     log_id uuid NOT NULL,
     received_at timestamp with time zone NOT NULL,
@@ -250,6 +393,9 @@ CREATE TABLE public.schema_migrations (
 
 COMMENT ON TABLE public.schema_migrations IS 'The migrations applied so far, with the SHA-256 of each file.';
 
+ALTER TABLE ONLY public.adjustments
+    ADD CONSTRAINT adjustments_pkey PRIMARY KEY (adjustment_id);
+
 ALTER TABLE ONLY public.advertisers
     ADD CONSTRAINT advertisers_pkey PRIMARY KEY (id);
 
@@ -274,6 +420,9 @@ ALTER TABLE ONLY public.goal_rates
 ALTER TABLE ONLY public.goals
     ADD CONSTRAINT goals_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.holds
+    ADD CONSTRAINT holds_pkey PRIMARY KEY (conversion_id);
+
 ALTER TABLE ONLY public.postback_log
     ADD CONSTRAINT postback_log_pkey PRIMARY KEY (log_id, received_at);
 
@@ -282,6 +431,13 @@ ALTER TABLE ONLY public.publishers
 
 ALTER TABLE ONLY public.schema_migrations
     ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
+
+ALTER TABLE ONLY public.status_changes
+    ADD CONSTRAINT status_changes_pkey PRIMARY KEY (conversion_id, clicked_at, change_id);
+
+CREATE INDEX adjustments_conversion ON public.adjustments USING btree (conversion_id);
+
+CREATE INDEX adjustments_recorded ON public.adjustments USING brin (recorded_at);
 
 CREATE INDEX campaigns_advertiser_id ON public.campaigns USING btree (advertiser_id);
 
@@ -297,9 +453,13 @@ CREATE UNIQUE INDEX goals_default ON public.goals USING btree (campaign_id) WHER
 
 CREATE UNIQUE INDEX goals_value ON public.goals USING btree (campaign_id, lower(value));
 
+CREATE INDEX holds_release_at ON public.holds USING btree (release_at);
+
 CREATE INDEX postback_log_click_id ON ONLY public.postback_log USING btree (click_id);
 
 CREATE INDEX postback_log_received ON ONLY public.postback_log USING brin (received_at);
+
+CREATE INDEX status_changes_recorded ON ONLY public.status_changes USING brin (recorded_at);
 
 CREATE TRIGGER notify AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON public.advertisers FOR EACH STATEMENT EXECUTE FUNCTION public.notify_catalog();
 

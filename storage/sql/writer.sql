@@ -39,15 +39,17 @@ CREATE TEMP TABLE IF NOT EXISTS incoming_v1 (
 -- In key order, or writers that share keys would deadlock; of a key's rows the earliest stays.
 INSERT INTO conversions (
     conversion_id, clicked_at, received_at, advertiser_id, publisher_id, campaign_id, goal_id, goal_value, goal_version,
-    click_id, txn_id, status, reason, country, currency, sale_amount, revenue, payout, original_amount,
+    click_id, txn_id, status, status_given, reason, country, currency, sale_amount, revenue, payout, original_amount,
     original_currency, exchange_rate, event_at, params
 )
 SELECT
     conversion_id,
     timestamptz 'epoch' + clicked_ms * interval '1 millisecond',
     timestamptz 'epoch' + received_us * interval '1 microsecond',
-    advertiser_id, publisher_id, campaign_id, goal_id, goal_value, goal_version, click_id, txn_id, status, reason,
-    country, currency,
+    advertiser_id, publisher_id, campaign_id, goal_id, goal_value, goal_version, click_id, txn_id,
+    CASE WHEN starts_with(status, 'held:') THEN 'pending' ELSE ltrim(status, '=') END,
+    starts_with(status, '='),
+    reason, country, currency,
     sale_micros * 0.000001,
     revenue_micros * 0.000001,
     payout_micros * 0.000001,
@@ -117,6 +119,41 @@ CROSS JOIN LATERAL (
 ) AS original
 WHERE stored_at <> incoming_at
 ORDER BY log_id, incoming_at
+ON CONFLICT DO NOTHING;
+
+-- name: insert_status_changes
+-- $1 boolean: whether conversions were there already. Repeats that give a status, whether their conversion is there yet or
+-- not: conversions_net puts both together. A conversion that is itself a repeat is one from another postback.
+INSERT INTO status_changes (conversion_id, clicked_at, change_id, received_at, status, source)
+SELECT conversion_id, conversion_clicked_at, log_id, incoming_at, ltrim(status, '='), 'postback'
+FROM (
+    SELECT
+        incoming_v1.*,
+        timestamptz 'epoch' + clicked_ms * interval '1 millisecond' AS conversion_clicked_at,
+        timestamptz 'epoch' + received_us * interval '1 microsecond' AS incoming_at
+    FROM incoming_v1
+    WHERE starts_with(status, '=')
+) AS incoming
+WHERE kind IN ('d1', 'x1') OR $1 AND kind = 'c1' AND EXISTS (
+    SELECT FROM conversions AS stored
+    WHERE stored.conversion_id = incoming.conversion_id
+        AND stored.clicked_at = conversion_clicked_at
+        AND stored.received_at <> incoming_at
+)
+ORDER BY conversion_id, log_id
+ON CONFLICT DO NOTHING;
+
+-- name: insert_holds
+-- One that was released before comes again with its batch, and goes again when it is found due.
+INSERT INTO holds (conversion_id, clicked_at, release_at)
+SELECT
+    conversion_id,
+    timestamptz 'epoch' + clicked_ms * interval '1 millisecond',
+    timestamptz 'epoch' + received_us * interval '1 microsecond'
+        + split_part(status, ':', 2)::bigint * interval '1 millisecond'
+FROM incoming_v1
+WHERE kind = 'c1' AND starts_with(status, 'held:')
+ORDER BY conversion_id, received_us
 ON CONFLICT DO NOTHING;
 
 -- name: insert_dead_letter

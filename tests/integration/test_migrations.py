@@ -239,5 +239,6 @@ async def test_partitions_are_made_ahead(connection: Connection) -> None:
     now = datetime(2026, 11, 30, 23, 30, tzinfo=timezone(-timedelta(hours=1)))
     made = await ensure_ahead(connection, now, 90 * 86_400_000)
     assert made[0] == "conversions_2025_11"
-    assert made[-3:] == ["conversions_2027_01", "postback_log_2026_12", "postback_log_2027_01"]
+    assert made[14:16] == ["conversions_2027_01", "status_changes_2025_11"]
+    assert made[-3:] == ["status_changes_2027_01", "postback_log_2026_12", "postback_log_2027_01"]
     assert await ensure_ahead(connection, now, 90 * 86_400_000) == []

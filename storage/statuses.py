@@ -1,0 +1,18 @@
+"""How a line's `status` says where it comes from, so that one line serves a conversion and a repeat.
+
+Bare (`approved`): the goal implies it. It holds for a conversion that this entry makes and moves no earlier one; so
+entries that were queued before statuses could move anything are read as they were meant.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+GIVEN: Final = "="
+"""Before a status that the sender gave: on a repeat it moves the conversion."""
+
+HELD: Final = "held:"
+"""Before the hold in ms that a conversion is pending for, unless the sender says otherwise."""
+
+APPROVED: Final = "approved"
+PENDING: Final = "pending"
