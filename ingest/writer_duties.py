@@ -1,4 +1,4 @@
-"""What a writer does beside writing: partitions ahead of time, and the backlog as a metric."""
+"""What a writer does beside writing: partitions ahead of time, holds that have passed, and the backlog as a metric."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from dedup.scripts import Client
 from ingest.metrics import Metrics
+from storage.holds import release_holds
 from storage.partitions import ahead_until, ensure_ahead
 from storage.postgres import AWAY, Pool, PostgresError, borrowed
 from storage.queue import queue_key
@@ -18,6 +19,8 @@ from storage.queue import queue_key
 BACKLOG_EVERY_S: Final = 5.0
 PARTITIONS_EVERY_S: Final = 3600.0
 PARTITIONS_LIMIT_S: Final = 10.0
+HOLDS_EVERY_S: Final = 10.0
+HOLDS_LIMIT_S: Final = 10.0
 RETRY_S: Final = 30.0
 
 log = structlog.get_logger()
@@ -38,11 +41,13 @@ class WriterDuties:
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`."""
         loop = asyncio.get_running_loop()
-        partitions_due = loop.time()
+        partitions_due = holds_due = loop.time()
         while not stop.is_set():
             await self._measure_backlog()
             if loop.time() >= partitions_due:
                 partitions_due = loop.time() + await self._make_partitions()
+            if loop.time() >= holds_due:
+                holds_due = loop.time() + await self._release_holds()
             try:
                 async with asyncio.timeout(BACKLOG_EVERY_S):
                     await stop.wait()
@@ -72,3 +77,15 @@ class WriterDuties:
         if made:
             log.info("partitions made", partitions=made)
         return PARTITIONS_EVERY_S
+
+    async def _release_holds(self) -> float:
+        """Seconds until it is due again."""
+        try:
+            async with borrowed(self._pool, HOLDS_LIMIT_S) as connection:
+                approved = await release_holds(connection)
+        except (*AWAY, PostgresError) as error:
+            log.warning("holds that have passed cannot be approved", error=str(error), again_in_s=RETRY_S)
+            return RETRY_S
+        if approved:
+            log.info("holds have passed", approved=approved)
+        return HOLDS_EVERY_S
