@@ -35,6 +35,44 @@ class Status(StrEnum):
     ARCHIVED = "archived"
 
 
+class Standing(StrEnum):
+    """Whether an advertiser, a publisher or an exchange rate is still used for anything new."""
+
+    ACTIVE = "active"
+    ARCHIVED = "archived"
+
+
+class Approval(StrEnum):
+    """Whether a goal's conversions are pending first."""
+
+    AUTO = "auto"
+    MANUAL = "manual"
+
+
+class CapMeasure(StrEnum):
+    """What a cap counts."""
+
+    CONVERSIONS = "conversions"
+    REVENUE = "revenue"
+    PAYOUT = "payout"
+
+
+class CapPeriod(StrEnum):
+    """Over what a cap counts; days and months are of the campaign's time zone."""
+
+    DAY = "day"
+    MONTH = "month"
+    LIFETIME = "lifetime"
+
+
+class CapAction(StrEnum):
+    """What becomes of a conversion over the cap; `unpaid`: recorded with payout 0."""
+
+    PENDING = "pending"
+    CANCELLED = "cancelled"
+    UNPAID = "unpaid"
+
+
 class GoalType(StrEnum):
     """`private`: only the publishers on the goal's list are paid."""
 
@@ -77,13 +115,31 @@ class Rate:
         return self.revenue.micro_percent > 0 or (self.payout.micro_percent > 0 and self.payout_of is PayoutOf.SALE)
 
 
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """How much a goal, or a campaign over all its goals (`goal_id` None), may convert.
+
+    `publisher_id`: the one that it is for; None: all together or, with `each_publisher`, each by itself, where it has
+    no cap of its own for the same measure and period. `limit`: conversions, or micros of the campaign's currency.
+    """
+
+    goal_id: int | None
+    publisher_id: int | None
+    each_publisher: bool
+    measure: CapMeasure
+    period: CapPeriod
+    limit: int
+    action: CapAction
+
+
 RateKey = tuple[int | None, str | None]
 """(publisher id or every publisher, country or everywhere)"""
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """One goal of a campaign, with its rates by (publisher, country)."""
+    """One goal of a campaign, with its rates by (publisher, country). `hold_ms`: how long a manual goal's conversion is
+    pending before it is approved by itself; 0: until a person decides. `caps`: its own, then its campaign's."""
 
     id: int
     title: str
@@ -94,6 +150,9 @@ class Goal:
     track_multiple: TrackMultiple
     status: Status
     rates: Mapping[RateKey, Rate]
+    approval: Approval = Approval.AUTO
+    hold_ms: int = 0
+    caps: tuple[Cap, ...] = ()
 
     def rate_for(self, publisher_id: int, country: str | None) -> tuple[RateKey, Rate] | None:
         """The most specific rate: publisher and country, publisher, country, default; None where none covers."""

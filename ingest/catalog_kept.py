@@ -12,7 +12,9 @@ import msgspec
 
 from storage.rows import CatalogRows
 
-_HEADER: Final = b"postback catalog 1\n"
+_HEADER: Final = b"postback catalog 2\n"
+_READABLE: Final = (_HEADER, b"postback catalog 1\n")
+"""The earlier one knew no statuses, approvals and caps: there were none."""
 _DIGEST_BYTES: Final = 16
 
 
@@ -24,7 +26,7 @@ def encode_rows(rows: CatalogRows) -> bytes:
 
 def decode_rows(data: bytes) -> CatalogRows:
     """The inverse of `encode_rows`. Raises ValueError for anything else, and for what another version wrote."""
-    if not data.startswith(_HEADER):
+    if not data.startswith(_READABLE):
         raise ValueError("not a catalog of this version")
     start = len(_HEADER) + _DIGEST_BYTES
     digest, body = data[len(_HEADER) : start], data[start:]

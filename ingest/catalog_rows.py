@@ -10,7 +10,12 @@ from dedup.policy import TrackMultiple
 from ingest.addresses import parse_networks
 from ingest.catalog import (
     Advertiser,
+    Approval,
     Campaign,
+    Cap,
+    CapAction,
+    CapMeasure,
+    CapPeriod,
     ExchangeRates,
     Goal,
     GoalType,
@@ -19,6 +24,7 @@ from ingest.catalog import (
     Rate,
     RateKey,
     Snapshot,
+    Standing,
     Status,
     Terms,
 )
@@ -26,7 +32,7 @@ from ingest.signatures import PARAMETER, WINDOW_MS
 from ingest.vault import Vault, VaultError
 from storage.catalog_store import read_catalog
 from storage.postgres import Connection
-from storage.rows import AdvertiserRow, CatalogRows, ExchangeRateRow, GoalRow, RateRow
+from storage.rows import AdvertiserRow, CapRow, CatalogRows, ExchangeRateRow, GoalRow, RateRow
 
 
 async def load_snapshot(connection: Connection, vault: Vault | None = None) -> Snapshot:
@@ -41,8 +47,9 @@ def build_snapshot(rows: CatalogRows, vault: Vault | None = None) -> Snapshot:
     """
     advertisers = {row.id: _advertiser(row, vault) for row in rows.advertisers}
     goals: defaultdict[int, list[tuple[GoalRow, Goal]]] = defaultdict(list)
+    campaign_caps = {row.id: tuple(_cap(cap, None) for cap in row.caps) for row in rows.campaigns}
     for row in rows.goals:
-        goals[row.campaign_id].append((row, _goal(row)))
+        goals[row.campaign_id].append((row, _goal(row, campaign_caps.get(row.campaign_id, ()))))
     return Snapshot(
         campaigns={
             row.id: Campaign(
@@ -88,7 +95,7 @@ def _signing_key(row: AdvertiserRow, sealed: str, vault: Vault | None) -> bytes:
         raise VaultError(f"advertiser {row.id} ({row.name}): a signing secret {error}") from None
 
 
-def _goal(row: GoalRow) -> Goal:
+def _goal(row: GoalRow, campaign_caps: tuple[Cap, ...]) -> Goal:
     rates: dict[RateKey, Rate] = {}
     for rate_row in row.rates:
         rate = _rate(rate_row)
@@ -104,6 +111,21 @@ def _goal(row: GoalRow) -> Goal:
         track_multiple=TrackMultiple(row.track_multiple),
         status=Status(row.status),
         rates=rates,
+        approval=Approval(row.approval),
+        hold_ms=row.hold_ms or 0,
+        caps=(*(_cap(cap, row.id) for cap in row.caps), *campaign_caps),
+    )
+
+
+def _cap(row: CapRow, goal_id: int | None) -> Cap:
+    return Cap(
+        goal_id=goal_id,
+        publisher_id=row.publisher_id,
+        each_publisher=row.each_publisher,
+        measure=CapMeasure(row.measure),
+        period=CapPeriod(row.period),
+        limit=row.limit,
+        action=CapAction(row.action),
     )
 
 
@@ -118,6 +140,8 @@ def _rate(row: RateRow) -> Rate:
 def _exchange_rates(rows: Iterable[ExchangeRateRow]) -> dict[tuple[str, str], ExchangeRates]:
     by_pair: defaultdict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
     for row in rows:
+        if row.status == Standing.ARCHIVED:
+            continue
         midnight = datetime.combine(row.valid_from, time(), UTC)
         by_pair[row.from_currency, row.to_currency].append((int(midnight.timestamp()) * 1000, row.rate_nanos))
     return {

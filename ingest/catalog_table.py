@@ -1,18 +1,29 @@
-"""Reading a TOML table key by key: every problem is collected with its place, none stops the reading."""
+"""Reading a table key by key: every problem is collected with its place, none stops the reading. A table is one of a
+TOML file, or an object of the API."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 T = TypeVar("T")
+
+
+class CatalogProblem(NamedTuple):
+    """What is wrong with a catalog, and where: `field` such as `campaigns[0].goals[2].value`, empty: the whole."""
+
+    field: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.detail}" if self.field else self.detail
 
 
 class Table:
     """One table of the document. `place` is where it stands, such as `campaigns[0].goals[2]`."""
 
-    def __init__(self, data: dict[str, object], place: str, problems: list[str]) -> None:
+    def __init__(self, data: Mapping[str, object], place: str, problems: list[CatalogProblem]) -> None:
         self.place = place
         self._data = data
         self._problems = problems
@@ -24,7 +35,7 @@ class Table:
 
     def problem(self, key: str, text: str) -> None:
         """Note what is wrong with `key`."""
-        self._problems.append(f"{self.at(key)}: {text}")
+        self._problems.append(CatalogProblem(self.at(key), text))
 
     def take(self, key: str, read: Callable[[object], T], absent: T, *, required: bool = False) -> T:
         """The key's value as `read` makes it; `absent` where the key is not there, or `read` raises ValueError."""

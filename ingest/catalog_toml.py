@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from datetime import date
 from typing import Final
 
-from ingest.config import format_duration
-from ingest.money import format_micros, format_percent, format_rate_nanos
-from storage.rows import AdvertiserRow, CampaignRow, CatalogRows, ExchangeRateRow, GoalRow, RateRow
+from ingest.catalog_documents import Document, document_of
+from storage.rows import CatalogRows, GoalRow
 
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
+_TABLES: Final = ("rates", "caps")
+"""Keys whose values are tables of their own."""
 
 
 def format_catalog(rows: CatalogRows) -> str:
@@ -21,86 +23,54 @@ def format_catalog(rows: CatalogRows) -> str:
     for goal in rows.goals:
         goals[goal.campaign_id].append(goal)
     blocks: list[Iterable[str]] = []
-    blocks += [_advertiser(row) for row in rows.advertisers]
-    blocks += [("[[publishers]]", f"id = {row.id}", f"name = {_text(row.name)}") for row in rows.publishers]
+    for advertiser in rows.advertisers:
+        blocks += _blocks("advertisers", document_of(advertiser))
+    for publisher in rows.publishers:
+        blocks += _blocks("publishers", document_of(publisher))
     for campaign in rows.campaigns:
-        blocks.append(_campaign(campaign))
+        blocks += _blocks("campaigns", document_of(campaign))
         for goal in goals[campaign.id]:
-            blocks.append(_goal(goal))
-            blocks += [_rate(rate) for rate in goal.rates]
-    blocks += [_exchange_rate(row) for row in rows.exchange_rates]
+            blocks += _blocks("campaigns.goals", document_of(goal))
+    for rate in rows.exchange_rates:
+        blocks += _blocks("exchange_rates", document_of(rate))
     return "\n".join("".join(f"{line}\n" for line in block) for block in blocks)
 
 
-def _advertiser(row: AdvertiserRow) -> Iterator[str]:
-    yield "[[advertisers]]"
-    yield f"id = {row.id}"
-    yield f"name = {_text(row.name)}"
-    if row.security_tokens:
-        yield f"security_tokens = {_texts(row.security_tokens)}"
-    yield f"profile = {_text(row.profile)}"
-    if row.aliases:
-        pairs = (f"{_key(own)} = {_text(standard)}" for own, standard in sorted(row.aliases.items()))
-        yield f"aliases = {{ {', '.join(pairs)} }}"
-    if row.signing_secrets:
-        yield f"signing_secrets = {_texts(row.signing_secrets)}"
-    if row.signature_window_ms is not None:
-        yield f"signature_window = {_text(format_duration(row.signature_window_ms))}"
-    if row.allowed_addresses:
-        yield f"allowed_addresses = {_texts(row.allowed_addresses)}"
-    if row.rate_limit is not None:
-        yield f"rate_limit = {row.rate_limit}"
+def _blocks(name: str, document: Document) -> Iterator[list[str]]:
+    """The table, then the tables under it."""
+    yield [
+        f"[[{name}]]",
+        *(
+            f"{_key(key)} = {_value(value)}"
+            for key, value in document.items()
+            if key not in _TABLES and not _is_none(value)
+        ),
+    ]
+    for key in _TABLES:
+        tables = document.get(key)
+        for table in tables if isinstance(tables, list) else ():
+            yield from _blocks(f"{name}.{key}", table)
 
 
-def _campaign(row: CampaignRow) -> Iterator[str]:
-    yield "[[campaigns]]"
-    yield f"id = {row.id}"
-    yield f"advertiser = {row.advertiser_id}"
-    yield f"name = {_text(row.name)}"
-    yield f"currency = {_text(row.currency)}"
-    yield f"timezone = {_text(row.timezone)}"
-    yield f"status = {_text(row.status)}"
-    if row.window_ms is not None:
-        yield f"window = {_text(format_duration(row.window_ms))}"
-    if row.min_age_ms is not None:
-        yield f"min_age = {_text(format_duration(row.min_age_ms))}"
+def _is_none(value: object) -> bool:
+    """Whether a key with this value can as well be left out."""
+    return value is None or value is False or value in ([], {})
 
 
-def _goal(row: GoalRow) -> Iterator[str]:
-    yield "[[campaigns.goals]]"
-    yield f"id = {row.id}"
-    yield f"title = {_text(row.title)}"
-    yield f"value = {_text(row.value)}"
-    if row.is_default:
-        yield "default = true"
-    yield f"type = {_text(row.type)}"
-    if row.publishers:
-        yield f"publishers = [{', '.join(map(str, row.publishers))}]"
-    yield f"track_multiple = {_text(row.track_multiple)}"
-    yield f"status = {_text(row.status)}"
-
-
-def _rate(row: RateRow) -> Iterator[str]:
-    yield "[[campaigns.goals.rates]]"
-    if row.countries:
-        yield f"countries = {_texts(row.countries)}"
-    if row.publisher_id is not None:
-        yield f"publisher = {row.publisher_id}"
-    yield f"revenue = {{ {_terms(row.revenue_fixed_micros, row.revenue_micro_percent)} }}"
-    payout = _terms(row.payout_fixed_micros, row.payout_micro_percent)
-    yield f"payout = {{ {payout}, of = {_text(row.payout_of)} }}"
-
-
-def _terms(fixed_micros: int, micro_percent: int) -> str:
-    return f'fixed = "{format_micros(fixed_micros)}", percent = "{format_percent(micro_percent)}"'
-
-
-def _exchange_rate(row: ExchangeRateRow) -> Iterator[str]:
-    yield "[[exchange_rates]]"
-    yield f"from = {_text(row.from_currency)}"
-    yield f"to = {_text(row.to_currency)}"
-    yield f'rate = "{format_rate_nanos(row.rate_nanos)}"'
-    yield f"valid_from = {row.valid_from.isoformat()}"
+def _value(value: object) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return str(value)
+        case date():
+            return value.isoformat()
+        case list():
+            return f"[{', '.join(map(_value, value))}]"
+        case dict():
+            return f"{{ {', '.join(f'{_key(key)} = {_value(inner)}' for key, inner in value.items())} }}"
+        case _:
+            return _text(str(value))
 
 
 def _key(key: str) -> str:
@@ -110,7 +80,3 @@ def _key(key: str) -> str:
 def _text(text: str) -> str:
     """A TOML basic string: JSON's, but that DEL is escaped too."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _texts(texts: Sequence[str]) -> str:
-    return f"[{', '.join(map(_text, texts))}]"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import date, datetime
 from enum import StrEnum
 from ipaddress import IPv6Network, ip_network
@@ -11,7 +12,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from ingest import money
-from ingest.catalog import token_digest
+from ingest.catalog import CapMeasure, token_digest
 from ingest.config import parse_duration_ms
 from ingest.iso import COUNTRIES, CURRENCIES
 from ingest.macros import is_macro
@@ -22,6 +23,8 @@ from ingest.wire import STANDARD_ALIASES
 STANDARD_NAMES: Final = frozenset(STANDARD_ALIASES.values())
 """The parameters of a postback that an alias can stand for."""
 
+GUARDED: Final = "security_token"
+
 MAX_NAME: Final = 200
 MAX_VALUE: Final = 255
 MAX_PARAMETER: Final = 64
@@ -30,8 +33,10 @@ MAX_SECRETS: Final = 2
 MIN_SECRET: Final = 16
 MAX_NETWORKS: Final = 256
 MAX_RATE: Final = 1_000_000
+MAX_CAP: Final = 10**12 - 1
 _MAX_ID: Final = 2**63 - 1
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+_DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
 def identifier(value: object) -> int:
@@ -240,8 +245,13 @@ def aliases(value: object) -> dict[str, str]:
             text(MAX_PARAMETER)(own)
         except ValueError as error:
             raise ValueError(f"the name {own[:MAX_PARAMETER]!r} {error}") from None
-        if standard not in STANDARD_NAMES:
+        if not isinstance(standard, str) or standard not in STANDARD_NAMES:
             raise ValueError(f"{own}: expected one of {', '.join(sorted(STANDARD_NAMES))}")
+        if standard == GUARDED != STANDARD_ALIASES.get(own, GUARDED):
+            raise ValueError(
+                f"{own}: is a name of {STANDARD_ALIASES[own]} for other advertisers, so it cannot be one of"
+                f" {GUARDED}: what is under that name is kept from every log; take another name"
+            )
     return value
 
 
@@ -266,13 +276,33 @@ def micro_percent(value: object) -> int:
     return _decimal(value, money.parse_percent)
 
 
+def cap_limit(measure: str) -> Callable[[object], int]:
+    """A limit on `measure`: a number of conversions, or an amount in micros; more than 0."""
+
+    def conversions(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MAX_CAP:
+            raise ValueError(f"expected a number of conversions, from 1 to {MAX_CAP}")
+        return value
+
+    def amount(value: object) -> int:
+        micros = amount_micros(value)
+        if micros == 0:
+            raise ValueError("must be more than 0")
+        return micros
+
+    return conversions if measure == CapMeasure.CONVERSIONS else amount
+
+
 def rate_nanos(value: object) -> int:
     """An exchange rate, in nanos."""
     return _decimal(value, money.parse_rate_nanos)
 
 
 def day(value: object) -> date:
-    """A TOML date."""
+    """A date of TOML, or a text of one."""
+    if isinstance(value, str) and _DAY.fullmatch(value):
+        with suppress(ValueError):
+            return date.fromisoformat(value)
     if not isinstance(value, date) or isinstance(value, datetime):
-        raise ValueError("expected a date without quotes, such as 2026-11-01")
+        raise ValueError("expected a date such as 2026-11-01")
     return value

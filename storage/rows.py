@@ -1,14 +1,15 @@
 """What the catalog's and the clicks' tables hold, as plain types.
 
-Amounts are micros (1/1,000,000) of the currency unit, percentages micro-percent, exchange rates nanos, times and
-durations milliseconds. Enumerations are the text that stands in the column.
+`version` grows with each change of a row, or of what is kept with it. Amounts are micros (1/1,000,000) of the currency
+unit, percentages micro-percent, exchange rates nanos, times and durations milliseconds. Enumerations are the text that
+stands in the column.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,8 @@ class AdvertiserRow:
     signature_window_ms: int | None = None
     allowed_addresses: tuple[str, ...] = ()
     rate_limit: int | None = None
+    status: str = "active"
+    version: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,21 @@ class PublisherRow:
 
     id: int
     name: str
+    status: str = "active"
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class CapRow:
+    """How much a goal or a campaign may convert. `limit`: conversions, or micros of the campaign's currency.
+    `publisher_id` None: all publishers together or, with `each_publisher`, each by itself."""
+
+    measure: str
+    period: str
+    limit: int
+    action: str
+    publisher_id: int | None = None
+    each_publisher: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +65,8 @@ class CampaignRow:
     status: str = "active"
     window_ms: int | None = None
     min_age_ms: int | None = None
+    caps: tuple[CapRow, ...] = ()
+    version: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +84,7 @@ class RateRow:
 
 @dataclass(frozen=True, slots=True)
 class GoalRow:
-    """A goal with its prices, in order."""
+    """A goal with its prices and caps, in order. `hold_ms` None or 0: a manual goal's conversions wait for a person."""
 
     id: int
     campaign_id: int
@@ -77,6 +97,9 @@ class GoalRow:
     status: str = "active"
     version: int = 1
     rates: tuple[RateRow, ...] = ()
+    approval: str = "auto"
+    hold_ms: int | None = None
+    caps: tuple[CapRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +110,8 @@ class ExchangeRateRow:
     to_currency: str
     rate_nanos: int
     valid_from: date
+    status: str = "active"
+    version: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +123,34 @@ class CatalogRows:
     campaigns: tuple[CampaignRow, ...] = ()
     goals: tuple[GoalRow, ...] = ()
     exchange_rates: tuple[ExchangeRateRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NewHistory:
+    """A change of the catalog to be remembered. `before` and `after` are JSON; `before` None: it was created."""
+
+    changed_by: str
+    kind: str
+    entity_id: str
+    campaign_id: int | None
+    version: int
+    before: str | None
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRow:
+    """A change of the catalog as it is remembered."""
+
+    id: int
+    changed_at: datetime
+    changed_by: str
+    kind: str
+    entity_id: str
+    campaign_id: int | None
+    version: int
+    before: Mapping[str, object] | None
+    after: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)

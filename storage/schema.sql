@@ -51,11 +51,14 @@ CREATE TABLE public.advertisers (
     signature_window_ms bigint,
     allowed_addresses cidr[] DEFAULT '{}'::cidr[] NOT NULL,
     rate_limit integer,
+    status text DEFAULT 'active'::text NOT NULL,
+    version integer DEFAULT 1 NOT NULL,
     CONSTRAINT advertisers_id_check CHECK ((id > 0)),
     CONSTRAINT advertisers_profile_check CHECK ((profile = ANY (ARRAY['json'::text, 'text'::text, 'pixel'::text, 'empty'::text]))),
     CONSTRAINT advertisers_rate_limit_check CHECK ((rate_limit > 0)),
     CONSTRAINT advertisers_signature_window_ms_check CHECK ((signature_window_ms > 0)),
-    CONSTRAINT advertisers_signing_secrets_check CHECK ((cardinality(signing_secrets) <= 2))
+    CONSTRAINT advertisers_signing_secrets_check CHECK ((cardinality(signing_secrets) <= 2)),
+    CONSTRAINT advertisers_status_check CHECK ((status = ANY (ARRAY['active'::text, 'archived'::text])))
 );
 
 COMMENT ON TABLE public.advertisers IS 'Who sends postbacks and pays the revenue.';
@@ -74,6 +77,40 @@ COMMENT ON COLUMN public.advertisers.allowed_addresses IS 'Where postbacks may c
 
 COMMENT ON COLUMN public.advertisers.rate_limit IS 'The most postbacks a second that one receiver takes; null: no limit.';
 
+COMMENT ON COLUMN public.advertisers.status IS 'Archived: kept for what refers to it, offered for nothing new. Each of its campaigns is archived then.';
+
+COMMENT ON COLUMN public.advertisers.version IS 'Grows with each change; who changes it names the version that was read.';
+
+CREATE TABLE public.api_keys (
+    key_id bigint NOT NULL,
+    name text NOT NULL,
+    role text NOT NULL,
+    digest bytea NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    revoked_at timestamp with time zone,
+    CONSTRAINT api_keys_digest_check CHECK ((length(digest) = 32)),
+    CONSTRAINT api_keys_role_check CHECK ((role = ANY (ARRAY['read'::text, 'admin'::text])))
+);
+
+COMMENT ON TABLE public.api_keys IS 'Who may use the API, beside the admin key in its file.';
+
+COMMENT ON COLUMN public.api_keys.name IS 'Stands in catalog_history; unique among the keys that are not revoked.';
+
+COMMENT ON COLUMN public.api_keys.role IS 'read: may look at everything. admin: may change it too.';
+
+COMMENT ON COLUMN public.api_keys.digest IS 'SHA-256 of the key, which is random and kept nowhere.';
+
+COMMENT ON COLUMN public.api_keys.revoked_at IS 'Null: the key is good.';
+
+ALTER TABLE public.api_keys ALTER COLUMN key_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.api_keys_key_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE public.campaigns (
     id bigint NOT NULL,
     advertiser_id bigint NOT NULL,
@@ -83,6 +120,7 @@ CREATE TABLE public.campaigns (
     status text DEFAULT 'active'::text NOT NULL,
     window_ms bigint,
     min_age_ms bigint,
+    version integer DEFAULT 1 NOT NULL,
     CONSTRAINT campaigns_id_check CHECK ((id > 0)),
     CONSTRAINT campaigns_min_age_ms_check CHECK ((min_age_ms >= 0)),
     CONSTRAINT campaigns_status_check CHECK ((status = ANY (ARRAY['active'::text, 'paused'::text, 'archived'::text]))),
@@ -94,6 +132,91 @@ COMMENT ON TABLE public.campaigns IS 'An advertiser''s offer; all its amounts ar
 COMMENT ON COLUMN public.campaigns.window_ms IS 'How long after the click a postback counts; null: the configured clicks.window.';
 
 COMMENT ON COLUMN public.campaigns.min_age_ms IS 'A postback sooner after the click is refused; null: the configured clicks.min_age.';
+
+COMMENT ON COLUMN public.campaigns.version IS 'Grows with each change of the campaign or its own caps, not with those of its goals.';
+
+CREATE TABLE public.caps (
+    cap_id bigint NOT NULL,
+    campaign_id bigint NOT NULL,
+    goal_id bigint,
+    "position" integer NOT NULL,
+    publisher_id bigint,
+    each_publisher boolean DEFAULT false NOT NULL,
+    measure text NOT NULL,
+    period text NOT NULL,
+    cap_limit numeric(18,6) NOT NULL,
+    action text NOT NULL,
+    CONSTRAINT caps_action_check CHECK ((action = ANY (ARRAY['pending'::text, 'cancelled'::text, 'unpaid'::text]))),
+    CONSTRAINT caps_cap_limit_check CHECK ((cap_limit > (0)::numeric)),
+    CONSTRAINT caps_check CHECK (((NOT each_publisher) OR (publisher_id IS NULL))),
+    CONSTRAINT caps_measure_check CHECK ((measure = ANY (ARRAY['conversions'::text, 'revenue'::text, 'payout'::text]))),
+    CONSTRAINT caps_period_check CHECK ((period = ANY (ARRAY['day'::text, 'month'::text, 'lifetime'::text])))
+);
+
+COMMENT ON TABLE public.caps IS 'How much a goal or a campaign may convert. One for each goal or campaign, publisher, measure and period.';
+
+COMMENT ON COLUMN public.caps.cap_id IS 'Of this row only: a change writes the row anew.';
+
+COMMENT ON COLUMN public.caps.goal_id IS 'Null: the cap is on the campaign, over all its goals.';
+
+COMMENT ON COLUMN public.caps."position" IS 'Its place among the caps of the goal or campaign.';
+
+COMMENT ON COLUMN public.caps.publisher_id IS 'The one publisher that it is for; null: all together, or each.';
+
+COMMENT ON COLUMN public.caps.each_publisher IS 'Whether each publisher is counted by itself; one with a cap of its own for the same measure and period has that one instead.';
+
+COMMENT ON COLUMN public.caps.measure IS 'What is counted: conversions, revenue or payout.';
+
+COMMENT ON COLUMN public.caps.period IS 'Over what: day or month in the campaign''s time zone, or lifetime.';
+
+COMMENT ON COLUMN public.caps.cap_limit IS 'The most there may be: a number of conversions, or an amount in the campaign''s currency.';
+
+COMMENT ON COLUMN public.caps.action IS 'What becomes of a conversion over the cap: pending, cancelled, or unpaid (recorded with payout 0).';
+
+ALTER TABLE public.caps ALTER COLUMN cap_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.caps_cap_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.catalog_history (
+    history_id bigint NOT NULL,
+    changed_at timestamp with time zone DEFAULT now() NOT NULL,
+    changed_by text NOT NULL,
+    kind text NOT NULL,
+    entity_id text NOT NULL,
+    campaign_id bigint,
+    version integer NOT NULL,
+    before jsonb,
+    after jsonb NOT NULL,
+    CONSTRAINT catalog_history_kind_check CHECK ((kind = ANY (ARRAY['advertiser'::text, 'publisher'::text, 'campaign'::text, 'goal'::text, 'exchange_rate'::text])))
+);
+
+COMMENT ON TABLE public.catalog_history IS 'Each change of the catalog, whoever made it, written in the same transaction. Never changed, never deleted.';
+
+COMMENT ON COLUMN public.catalog_history.changed_by IS 'A key''s name, "admin key", "catalog import" or "console".';
+
+COMMENT ON COLUMN public.catalog_history.entity_id IS 'The id; of an exchange rate FROM-TO-DATE.';
+
+COMMENT ON COLUMN public.catalog_history.campaign_id IS 'The campaign that was changed, or whose goal was; null for other kinds.';
+
+COMMENT ON COLUMN public.catalog_history.version IS 'The version that the change made.';
+
+COMMENT ON COLUMN public.catalog_history.before IS 'What it was, under the keys of a catalog file; null: it was created. Of secrets only how many there were.';
+
+COMMENT ON COLUMN public.catalog_history.after IS 'What it became, likewise; "changed" stands where secrets were changed.';
+
+ALTER TABLE public.catalog_history ALTER COLUMN history_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.catalog_history_history_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 CREATE TABLE public.clicks (
     click_id text NOT NULL COLLATE pg_catalog."C",
@@ -286,10 +409,17 @@ CREATE TABLE public.exchange_rates (
     to_currency character(3) NOT NULL,
     rate numeric(18,9) NOT NULL,
     valid_from date NOT NULL,
-    CONSTRAINT exchange_rates_rate_check CHECK ((rate > (0)::numeric))
+    status text DEFAULT 'active'::text NOT NULL,
+    version integer DEFAULT 1 NOT NULL,
+    CONSTRAINT exchange_rates_rate_check CHECK ((rate > (0)::numeric)),
+    CONSTRAINT exchange_rates_status_check CHECK ((status = ANY (ARRAY['active'::text, 'archived'::text])))
 );
 
 COMMENT ON TABLE public.exchange_rates IS 'A unit of from_currency is rate units of to_currency, from valid_from (00:00 UTC) until the next row.';
+
+COMMENT ON COLUMN public.exchange_rates.status IS 'Archived: as if it were not there. Conversions hold the rate that they were converted with.';
+
+COMMENT ON COLUMN public.exchange_rates.version IS 'Grows with each change; who changes it names the version that was read.';
 
 CREATE TABLE public.goal_rates (
     goal_id bigint NOT NULL,
@@ -327,6 +457,11 @@ CREATE TABLE public.goals (
     track_multiple text DEFAULT 'yes_with_txn_id'::text NOT NULL,
     status text DEFAULT 'active'::text NOT NULL,
     version integer DEFAULT 1 NOT NULL,
+    approval text DEFAULT 'auto'::text NOT NULL,
+    hold_ms bigint,
+    CONSTRAINT goals_approval_check CHECK ((approval = ANY (ARRAY['auto'::text, 'manual'::text]))),
+    CONSTRAINT goals_check CHECK (((approval = 'manual'::text) OR (hold_ms IS NULL))),
+    CONSTRAINT goals_hold_ms_check CHECK ((hold_ms >= 0)),
     CONSTRAINT goals_id_check CHECK ((id > 0)),
     CONSTRAINT goals_status_check CHECK ((status = ANY (ARRAY['active'::text, 'paused'::text, 'archived'::text]))),
     CONSTRAINT goals_track_multiple_check CHECK ((track_multiple = ANY (ARRAY['no'::text, 'yes'::text, 'yes_with_txn_id'::text]))),
@@ -340,6 +475,10 @@ COMMENT ON COLUMN public.goals.value IS 'What the advertiser sends in the postba
 COMMENT ON COLUMN public.goals.publishers IS 'A private goal''s publishers; others'' conversions are recorded with payout 0.';
 
 COMMENT ON COLUMN public.goals.version IS 'Grows with each change of the goal or its rates; conversions carry the version they were decided on.';
+
+COMMENT ON COLUMN public.goals.approval IS 'manual: a conversion is pending first. auto: it is what the postback says.';
+
+COMMENT ON COLUMN public.goals.hold_ms IS 'How long a conversion of a manual goal is pending before it is approved by itself; null or 0: until a person decides.';
 
 CREATE TABLE public.holds (
     conversion_id uuid NOT NULL,
@@ -379,10 +518,17 @@ COMMENT ON COLUMN public.postback_log.params IS 'What the sender gave; for a con
 CREATE TABLE public.publishers (
     id bigint NOT NULL,
     name text NOT NULL,
-    CONSTRAINT publishers_id_check CHECK ((id > 0))
+    status text DEFAULT 'active'::text NOT NULL,
+    version integer DEFAULT 1 NOT NULL,
+    CONSTRAINT publishers_id_check CHECK ((id > 0)),
+    CONSTRAINT publishers_status_check CHECK ((status = ANY (ARRAY['active'::text, 'archived'::text])))
 );
 
 COMMENT ON TABLE public.publishers IS 'Who brought the click and is paid the payout.';
+
+COMMENT ON COLUMN public.publishers.status IS 'Archived: offered for nothing new. Postbacks for clicks that it brought are decided and paid as before.';
+
+COMMENT ON COLUMN public.publishers.version IS 'Grows with each change; who changes it names the version that was read.';
 
 CREATE TABLE public.schema_migrations (
     version integer NOT NULL,
@@ -399,8 +545,20 @@ ALTER TABLE ONLY public.adjustments
 ALTER TABLE ONLY public.advertisers
     ADD CONSTRAINT advertisers_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.api_keys
+    ADD CONSTRAINT api_keys_digest_key UNIQUE (digest);
+
+ALTER TABLE ONLY public.api_keys
+    ADD CONSTRAINT api_keys_pkey PRIMARY KEY (key_id);
+
 ALTER TABLE ONLY public.campaigns
     ADD CONSTRAINT campaigns_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.caps
+    ADD CONSTRAINT caps_pkey PRIMARY KEY (cap_id);
+
+ALTER TABLE ONLY public.catalog_history
+    ADD CONSTRAINT catalog_history_pkey PRIMARY KEY (history_id);
 
 ALTER TABLE ONLY public.clicks
     ADD CONSTRAINT clicks_pkey PRIMARY KEY (click_id);
@@ -439,7 +597,17 @@ CREATE INDEX adjustments_conversion ON public.adjustments USING btree (conversio
 
 CREATE INDEX adjustments_recorded ON public.adjustments USING brin (recorded_at);
 
+CREATE UNIQUE INDEX api_keys_name ON public.api_keys USING btree (name) WHERE (revoked_at IS NULL);
+
 CREATE INDEX campaigns_advertiser_id ON public.campaigns USING btree (advertiser_id);
+
+CREATE INDEX caps_goal_id ON public.caps USING btree (goal_id);
+
+CREATE UNIQUE INDEX caps_key ON public.caps USING btree (campaign_id, COALESCE(goal_id, (0)::bigint), COALESCE(publisher_id, (0)::bigint), each_publisher, measure, period);
+
+CREATE INDEX catalog_history_campaign ON public.catalog_history USING btree (campaign_id, history_id) WHERE (campaign_id IS NOT NULL);
+
+CREATE INDEX catalog_history_entity ON public.catalog_history USING btree (kind, entity_id, history_id);
 
 CREATE INDEX clicks_clicked_at ON public.clicks USING brin (clicked_at);
 
@@ -465,6 +633,8 @@ CREATE TRIGGER notify AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON public.adv
 
 CREATE TRIGGER notify AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON public.campaigns FOR EACH STATEMENT EXECUTE FUNCTION public.notify_catalog();
 
+CREATE TRIGGER notify AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON public.caps FOR EACH STATEMENT EXECUTE FUNCTION public.notify_catalog();
+
 CREATE TRIGGER notify AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON public.exchange_rates FOR EACH STATEMENT EXECUTE FUNCTION public.notify_catalog();
 
 CREATE TRIGGER notify AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON public.goal_rates FOR EACH STATEMENT EXECUTE FUNCTION public.notify_catalog();
@@ -475,6 +645,15 @@ CREATE TRIGGER notify AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON public.pub
 
 ALTER TABLE ONLY public.campaigns
     ADD CONSTRAINT campaigns_advertiser_id_fkey FOREIGN KEY (advertiser_id) REFERENCES public.advertisers(id);
+
+ALTER TABLE ONLY public.caps
+    ADD CONSTRAINT caps_campaign_id_fkey FOREIGN KEY (campaign_id) REFERENCES public.campaigns(id);
+
+ALTER TABLE ONLY public.caps
+    ADD CONSTRAINT caps_goal_id_fkey FOREIGN KEY (goal_id) REFERENCES public.goals(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.caps
+    ADD CONSTRAINT caps_publisher_id_fkey FOREIGN KEY (publisher_id) REFERENCES public.publishers(id);
 
 ALTER TABLE ONLY public.goal_rates
     ADD CONSTRAINT goal_rates_goal_id_fkey FOREIGN KEY (goal_id) REFERENCES public.goals(id) ON DELETE CASCADE;

@@ -205,8 +205,9 @@ RATE = f"{GOAL}.rates[0]"
         ('{ fixed = "2.00", percent = "12.5" }', '"2.00"', f"{RATE}.revenue: expected a table in braces"),
         ('rate = "1.0850"', 'rate = "0"', "exchange_rates[0].rate: must be more than 0"),
         ('to = "USD"', 'to = "EUR"', "exchange_rates[0].to: is EUR, as from is"),
-        ("2026-11-01", '"2026-11-01"', "exchange_rates[0].valid_from: expected a date without quotes"),
-        ("2026-11-01", "2026-11-01T00:00:00", "exchange_rates[0].valid_from: expected a date without quotes"),
+        ("2026-11-01", '"2026-11-31"', "exchange_rates[0].valid_from: expected a date such as"),
+        ("2026-11-01", '"20261101"', "exchange_rates[0].valid_from: expected a date such as"),
+        ("2026-11-01", "2026-11-01T00:00:00", "exchange_rates[0].valid_from: expected a date such as"),
         (
             "[[exchange_rates]]",
             "[[exchange_rate]]",
@@ -393,7 +394,7 @@ def test_the_written_file_leaves_out_what_is_none() -> None:
         lambda data: b"",
         lambda data: data[:-1],
         lambda data: data + b"x",
-        lambda data: data.replace(b"catalog 1", b"catalog 2"),
+        lambda data: data.replace(b"catalog 2", b"catalog 3"),
         lambda data: data[:-3] + bytes([data[-3] ^ 1]) + data[-2:],
     ],
 )
