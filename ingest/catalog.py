@@ -16,6 +16,7 @@ from hashlib import sha256
 from dedup.policy import TrackMultiple
 from ingest.addresses import Network
 from ingest.signatures import PARAMETER, WINDOW_MS
+from storage.statuses import APPROVED
 
 
 class Profile(StrEnum):
@@ -139,7 +140,8 @@ RateKey = tuple[int | None, str | None]
 @dataclass(frozen=True, slots=True)
 class Goal:
     """One goal of a campaign, with its rates by (publisher, country). `hold_ms`: how long a manual goal's conversion is
-    pending before it is approved by itself; 0: until a person decides. `caps`: its own, then its campaign's."""
+    pending before it is approved by itself; 0: until a person decides. `caps`: its own, then its campaign's. `implied_status`: as `storage.statuses` writes the one
+    of a postback that gives none."""
 
     id: int
     title: str
@@ -153,6 +155,7 @@ class Goal:
     approval: Approval = Approval.AUTO
     hold_ms: int = 0
     caps: tuple[Cap, ...] = ()
+    implied_status: str = APPROVED
 
     def rate_for(self, publisher_id: int, country: str | None) -> tuple[RateKey, Rate] | None:
         """The most specific rate: publisher and country, publisher, country, default; None where none covers."""

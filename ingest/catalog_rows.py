@@ -33,6 +33,7 @@ from ingest.vault import Vault, VaultError
 from storage.catalog_store import read_catalog
 from storage.postgres import Connection
 from storage.rows import AdvertiserRow, CapRow, CatalogRows, ExchangeRateRow, GoalRow, RateRow
+from storage.statuses import APPROVED, held
 
 
 async def load_snapshot(connection: Connection, vault: Vault | None = None) -> Snapshot:
@@ -49,7 +50,7 @@ def build_snapshot(rows: CatalogRows, vault: Vault | None = None) -> Snapshot:
     goals: defaultdict[int, list[tuple[GoalRow, Goal]]] = defaultdict(list)
     campaign_caps = {row.id: tuple(_cap(cap, None) for cap in row.caps) for row in rows.campaigns}
     for row in rows.goals:
-        goals[row.campaign_id].append((row, _goal(row, campaign_caps.get(row.campaign_id, ()))))
+        goals[row.campaign_id].append((row, build_goal(row, campaign_caps.get(row.campaign_id, ()))))
     return Snapshot(
         campaigns={
             row.id: Campaign(
@@ -95,7 +96,8 @@ def _signing_key(row: AdvertiserRow, sealed: str, vault: Vault | None) -> bytes:
         raise VaultError(f"advertiser {row.id} ({row.name}): a signing secret {error}") from None
 
 
-def _goal(row: GoalRow, campaign_caps: tuple[Cap, ...]) -> Goal:
+def build_goal(row: GoalRow, campaign_caps: tuple[Cap, ...] = ()) -> Goal:
+    """The row, its rates indexed."""
     rates: dict[RateKey, Rate] = {}
     for rate_row in row.rates:
         rate = _rate(rate_row)
@@ -114,6 +116,7 @@ def _goal(row: GoalRow, campaign_caps: tuple[Cap, ...]) -> Goal:
         approval=Approval(row.approval),
         hold_ms=row.hold_ms or 0,
         caps=(*(_cap(cap, row.id) for cap in row.caps), *campaign_caps),
+        implied_status=APPROVED if row.approval == Approval.AUTO else held(row.hold_ms or 0),
     )
 
 

@@ -22,7 +22,7 @@ from ingest.signatures import Signed
 from ingest.signatures import problem as signature_problem
 from ingest.wire import Postback
 from storage.records import Kind, Record
-from storage.statuses import APPROVED, GIVEN
+from storage.statuses import GIVEN
 
 Trace = Callable[[str, str], None]
 """Told each step of a decision: its name and what was found."""
@@ -179,7 +179,7 @@ def _accept(
         clicked_ms=click.clicked_ms,
         txn_id=postback.txn_id,
         conversion_id=claim.conversion_id,
-        status=GIVEN + postback.status if postback.status else APPROVED,
+        status=GIVEN + postback.status if postback.status else goal.implied_status,
         country=click.country,
         currency=campaign.currency,
         sale_micros=sale.micros,

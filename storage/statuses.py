@@ -16,3 +16,8 @@ HELD: Final = "held:"
 
 APPROVED: Final = "approved"
 PENDING: Final = "pending"
+
+
+def held(hold_ms: int) -> str:
+    """Pending, and approved by itself when the hold has passed; 0: pending until somebody says otherwise."""
+    return f"{HELD}{hold_ms}" if hold_ms else PENDING
