@@ -19,14 +19,28 @@ class AdminKey:
     """Knows the key when it sees it."""
 
     def __init__(self, key: str) -> None:
-        self._digest = sha256(key.encode()).digest()
+        self._digest = digest_of(key)
 
     def is_in(self, authorization: str | None) -> bool:
         """Whether an Authorization header carries the key, as Bearer."""
-        if authorization is None or authorization[: len(_SCHEME)].lower() != _SCHEME:
-            return False
-        given = authorization[len(_SCHEME) :].strip()
-        return compare_digest(sha256(given.encode("utf-8", "surrogateescape")).digest(), self._digest)
+        given = bearer(authorization)
+        return given is not None and self.has_digest(digest_of(given))
+
+    def has_digest(self, digest: bytes) -> bool:
+        """Whether it is the key's, found in constant time."""
+        return compare_digest(digest, self._digest)
+
+
+def bearer(authorization: str | None) -> str | None:
+    """The key in an Authorization header, None where there is none."""
+    if authorization is None or authorization[: len(_SCHEME)].lower() != _SCHEME:
+        return None
+    return authorization[len(_SCHEME) :].strip()
+
+
+def digest_of(key: str) -> bytes:
+    """How a key is kept and compared: its SHA-256."""
+    return sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 
 def ensure_admin_key(path: Path) -> str:

@@ -60,6 +60,16 @@ class Changes:
     goals: tuple[Change[GoalRow], ...]
     exchange_rates: tuple[Change[ExchangeRateRow], ...]
 
+    def all(self) -> list[tuple[Row | None, Row]]:
+        """(before, after) of each."""
+        return [
+            *((change.before, change.after) for change in self.advertisers),
+            *((change.before, change.after) for change in self.publishers),
+            *((change.before, change.after) for change in self.campaigns),
+            *((change.before, change.after) for change in self.goals),
+            *((change.before, change.after) for change in self.exchange_rates),
+        ]
+
 
 def changes_between(stored: CatalogRows, wanted: CatalogRows) -> Changes:
     """What must be written for `wanted` to be stored: each row that is new or another, with its next version. Versions
@@ -85,17 +95,25 @@ async def make_changes(connection: Connection, changes: Changes, changed_by: str
             exchange_rates=tuple(change.after for change in changes.exchange_rates),
         ),
     )
-    made: list[tuple[Kind, Row | None, Row]] = [
-        *((Kind.ADVERTISER, change.before, change.after) for change in changes.advertisers),
-        *((Kind.PUBLISHER, change.before, change.after) for change in changes.publishers),
-        *((Kind.CAMPAIGN, change.before, change.after) for change in changes.campaigns),
-        *((Kind.GOAL, change.before, change.after) for change in changes.goals),
-        *((Kind.EXCHANGE_RATE, change.before, change.after) for change in changes.exchange_rates),
-    ]
-    await write_history(connection, [_history(changed_by, *change) for change in made])
+    await write_history(connection, [_history(changed_by, before, after) for before, after in changes.all()])
 
 
-def _history(changed_by: str, kind: Kind, before: Row | None, after: Row) -> NewHistory:
+def kind_of(row: Row) -> Kind:
+    """What the row is."""
+    match row:
+        case AdvertiserRow():
+            return Kind.ADVERTISER
+        case PublisherRow():
+            return Kind.PUBLISHER
+        case CampaignRow():
+            return Kind.CAMPAIGN
+        case GoalRow():
+            return Kind.GOAL
+        case ExchangeRateRow():
+            return Kind.EXCHANGE_RATE
+
+
+def _history(changed_by: str, before: Row | None, after: Row) -> NewHistory:
     old = None if before is None else document_of(before)
     new = document_of(after)
     for key in SECRETS:
@@ -104,7 +122,7 @@ def _history(changed_by: str, kind: Kind, before: Row | None, after: Row) -> New
     campaign_id = after.id if isinstance(after, CampaignRow) else getattr(after, "campaign_id", None)
     return NewHistory(
         changed_by=changed_by,
-        kind=kind.value,
+        kind=kind_of(after).value,
         entity_id=str(key_of(after)),
         campaign_id=campaign_id,
         version=after.version,
@@ -163,7 +181,7 @@ def problems_of(
     for campaign in wanted.campaigns:
         place = places[Kind.CAMPAIGN, campaign.id]
         if campaign.advertiser_id not in advertisers:
-            yield _problem(place, "advertiser", f"there is no advertiser {campaign.advertiser_id}, {_WHERE}")
+            yield _problem(place, "advertiser", f"there is no advertiser {campaign.advertiser_id}{_where(place)}")
         yield from _missing(place, _cap_publishers(campaign.caps), publishers)
     kept = _without(stored.goals, wanted.goals)
     value_of_kept = {(goal.campaign_id, goal.value.casefold()): goal.id for goal in kept}
@@ -188,7 +206,9 @@ def problems_of(
             )
 
 
-_WHERE: Final = "here or in the database"
+def _where(place: str) -> str:
+    """Where something was looked for: a file's reader must be told that it was not only there."""
+    return ", here or in the database" if place else ""
 
 
 def _problem(place: str, key: str, detail: str) -> CatalogProblem:
@@ -198,7 +218,18 @@ def _problem(place: str, key: str, detail: str) -> CatalogProblem:
 def _missing(place: str, references: Iterable[tuple[str, int]], publishers: Iterable[int]) -> Iterator[CatalogProblem]:
     for key, publisher_id in references:
         if publisher_id not in publishers:
-            yield _problem(place, key, f"there is no publisher {publisher_id}, {_WHERE}")
+            yield _problem(place, key, f"there is no publisher {publisher_id}{_where(place)}")
+
+
+def publishers_of(row: Row) -> set[int]:
+    """The publishers that a row refers to."""
+    match row:
+        case GoalRow():
+            return {publisher_id for _, publisher_id in _goal_publishers(row)}
+        case CampaignRow():
+            return {publisher_id for _, publisher_id in _cap_publishers(row.caps)}
+        case _:
+            return set()
 
 
 def _goal_publishers(goal: GoalRow) -> Iterator[tuple[str, int]]:
