@@ -1,10 +1,98 @@
 -- What the migrations sum up to, for reading only. Written by tests/integration/test_migrations.py.
 
+CREATE FUNCTION public.count_clicks() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF TG_OP <> 'INSERT' THEN
+        INSERT INTO rollup_clicks
+        SELECT date_bin('1 hour', clicked_at, '2000-01-01 00:00+00'), campaign_id, publisher_id, country, -count(*)
+        FROM old_rows
+        GROUP BY 1, 2, 3, 4;
+    END IF;
+    IF TG_OP <> 'DELETE' THEN
+        INSERT INTO rollup_clicks
+        SELECT date_bin('1 hour', clicked_at, '2000-01-01 00:00+00'), campaign_id, publisher_id, country, count(*)
+        FROM new_rows
+        GROUP BY 1, 2, 3, 4;
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION public.count_conversions() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    INSERT INTO rollup_conversions
+    SELECT
+        date_bin('1 hour', received_at, '2000-01-01 00:00+00'), campaign_id, goal_id, publisher_id, country, currency,
+        status, count(*), coalesce(sum(sale_amount), 0), sum(revenue), sum(payout), sum(extract(epoch FROM delay)),
+        count(*) FILTER (WHERE delay <= '1 minute'),
+        count(*) FILTER (WHERE delay <= '10 minutes'),
+        count(*) FILTER (WHERE delay <= '1 hour'),
+        count(*) FILTER (WHERE delay <= '6 hours'),
+        count(*) FILTER (WHERE delay <= '1 day'),
+        count(*) FILTER (WHERE delay <= '7 days'),
+        count(*) FILTER (WHERE delay <= '30 days')
+    FROM (SELECT *, received_at - clicked_at AS delay FROM new_rows) AS new
+    GROUP BY 1, 2, 3, 4, 5, 6, 7;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION public.count_log() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF TG_OP <> 'INSERT' THEN
+        INSERT INTO rollup_log
+        SELECT date_bin('1 hour', received_at, '2000-01-01 00:00+00'), advertiser_id, campaign_id, outcome, reason,
+               -count(*)
+        FROM old_rows
+        GROUP BY 1, 2, 3, 4, 5;
+    END IF;
+    IF TG_OP <> 'DELETE' THEN
+        INSERT INTO rollup_log
+        SELECT date_bin('1 hour', received_at, '2000-01-01 00:00+00'), advertiser_id, campaign_id, outcome, reason,
+               count(*)
+        FROM new_rows
+        GROUP BY 1, 2, 3, 4, 5;
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION public.first_conversion_id(at timestamp with time zone) RETURNS uuid
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN ((lpad(to_hex(((EXTRACT(epoch FROM at) * (1000)::numeric))::bigint), 12, '0'::text) || '00000000000000000000'::text))::uuid;
+
+COMMENT ON FUNCTION public.first_conversion_id(at timestamp with time zone) IS 'No conversion of a click at this time or later has a smaller id: so the primary key finds conversions by the time of the click.';
+
 CREATE FUNCTION public.notify_catalog() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
 BEGIN
     PERFORM pg_notify('catalog', TG_TABLE_NAME);
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION public.touch_changed() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    INSERT INTO rollup_touched (conversion_id, clicked_at)
+    SELECT DISTINCT conversion_id, clicked_at FROM changed_rows;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION public.touch_conversions() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    INSERT INTO rollup_touched (conversion_id, clicked_at, old, is_gone)
+    SELECT conversion_id, clicked_at,
+           ROW(conversion_id, clicked_at, received_at, campaign_id, goal_id, publisher_id, country, currency, status,
+               sale_amount, revenue, payout)::rollup_counted,
+           TG_OP = 'DELETE'
+    FROM old_rows;
     RETURN NULL;
 END $$;
 
@@ -234,6 +322,36 @@ COMMENT ON COLUMN public.clicks.clicked_at IS 'Cut to whole milliseconds; part o
 
 COMMENT ON COLUMN public.clicks.country IS 'ISO 3166-1 alpha-2; null where the tracker did not know it.';
 
+CREATE TABLE public.clicks_daily (
+    day date CONSTRAINT clicks_hourly_hour_not_null NOT NULL,
+    campaign_id bigint CONSTRAINT clicks_hourly_campaign_id_not_null NOT NULL,
+    publisher_id bigint CONSTRAINT clicks_hourly_publisher_id_not_null NOT NULL,
+    country character(2),
+    clicks bigint CONSTRAINT clicks_hourly_clicks_not_null NOT NULL
+)
+WITH (fillfactor='70');
+
+COMMENT ON TABLE public.clicks_daily IS 'The same by day, in UTC.';
+
+COMMENT ON COLUMN public.clicks_daily.day IS 'The day of clicked_at, in UTC.';
+
+COMMENT ON COLUMN public.clicks_daily.clicks IS 'How many.';
+
+CREATE TABLE public.clicks_hourly (
+    hour timestamp with time zone NOT NULL,
+    campaign_id bigint NOT NULL,
+    publisher_id bigint NOT NULL,
+    country character(2),
+    clicks bigint NOT NULL
+)
+WITH (fillfactor='70');
+
+COMMENT ON TABLE public.clicks_hourly IS 'Rollup of clicks by the hour they were made in.';
+
+COMMENT ON COLUMN public.clicks_hourly.hour IS 'The start of the hour of clicked_at.';
+
+COMMENT ON COLUMN public.clicks_hourly.clicks IS 'How many.';
+
 CREATE TABLE public.conversions (
     conversion_id uuid NOT NULL,
     clicked_at timestamp with time zone NOT NULL,
@@ -285,6 +403,96 @@ COMMENT ON COLUMN public.conversions.event_at IS 'The sender''s own time of the 
 COMMENT ON COLUMN public.conversions.params IS 'What else the sender gave. Never a secret.';
 
 COMMENT ON COLUMN public.conversions.status_given IS 'Whether its own postback gave the status; false: the goal implied it.';
+
+CREATE TABLE public.conversions_daily (
+    day date CONSTRAINT conversions_hourly_hour_not_null NOT NULL,
+    campaign_id bigint CONSTRAINT conversions_hourly_campaign_id_not_null NOT NULL,
+    goal_id bigint CONSTRAINT conversions_hourly_goal_id_not_null NOT NULL,
+    publisher_id bigint CONSTRAINT conversions_hourly_publisher_id_not_null NOT NULL,
+    country character(2),
+    currency character(3) CONSTRAINT conversions_hourly_currency_not_null NOT NULL,
+    status text CONSTRAINT conversions_hourly_status_not_null NOT NULL,
+    conversions bigint CONSTRAINT conversions_hourly_conversions_not_null NOT NULL,
+    sale_amount numeric CONSTRAINT conversions_hourly_sale_amount_not_null NOT NULL,
+    revenue numeric CONSTRAINT conversions_hourly_revenue_not_null NOT NULL,
+    payout numeric CONSTRAINT conversions_hourly_payout_not_null NOT NULL,
+    delay_s numeric CONSTRAINT conversions_hourly_delay_s_not_null NOT NULL,
+    within_1m bigint CONSTRAINT conversions_hourly_within_1m_not_null NOT NULL,
+    within_10m bigint CONSTRAINT conversions_hourly_within_10m_not_null NOT NULL,
+    within_1h bigint CONSTRAINT conversions_hourly_within_1h_not_null NOT NULL,
+    within_6h bigint CONSTRAINT conversions_hourly_within_6h_not_null NOT NULL,
+    within_1d bigint CONSTRAINT conversions_hourly_within_1d_not_null NOT NULL,
+    within_7d bigint CONSTRAINT conversions_hourly_within_7d_not_null NOT NULL,
+    within_30d bigint CONSTRAINT conversions_hourly_within_30d_not_null NOT NULL
+)
+WITH (fillfactor='70');
+
+COMMENT ON TABLE public.conversions_daily IS 'The same by day, in UTC.';
+
+COMMENT ON COLUMN public.conversions_daily.day IS 'The day of received_at, in UTC.';
+
+COMMENT ON COLUMN public.conversions_daily.country IS 'The click''s; null where the tracker did not know it.';
+
+COMMENT ON COLUMN public.conversions_daily.status IS 'As it stands now: approved, pending, cancelled or rejected.';
+
+COMMENT ON COLUMN public.conversions_daily.conversions IS 'How many.';
+
+COMMENT ON COLUMN public.conversions_daily.sale_amount IS 'Sum, in currency.';
+
+COMMENT ON COLUMN public.conversions_daily.revenue IS 'Sum of what the advertiser owes, in currency.';
+
+COMMENT ON COLUMN public.conversions_daily.payout IS 'Sum of what the publisher is owed, in currency.';
+
+COMMENT ON COLUMN public.conversions_daily.delay_s IS 'Sum of the seconds from click to receipt; divided by conversions: the mean.';
+
+COMMENT ON COLUMN public.conversions_daily.within_1m IS 'How many of them came within a minute of the click.';
+
+COMMENT ON COLUMN public.conversions_daily.within_10m IS 'Within 10 minutes, those within 1 counted too; and so on.';
+
+CREATE TABLE public.conversions_hourly (
+    hour timestamp with time zone NOT NULL,
+    campaign_id bigint NOT NULL,
+    goal_id bigint NOT NULL,
+    publisher_id bigint NOT NULL,
+    country character(2),
+    currency character(3) NOT NULL,
+    status text NOT NULL,
+    conversions bigint NOT NULL,
+    sale_amount numeric NOT NULL,
+    revenue numeric NOT NULL,
+    payout numeric NOT NULL,
+    delay_s numeric NOT NULL,
+    within_1m bigint NOT NULL,
+    within_10m bigint NOT NULL,
+    within_1h bigint NOT NULL,
+    within_6h bigint NOT NULL,
+    within_1d bigint NOT NULL,
+    within_7d bigint NOT NULL,
+    within_30d bigint NOT NULL
+)
+WITH (fillfactor='70');
+
+COMMENT ON TABLE public.conversions_hourly IS 'Rollup of conversions by the hour they were received in, as they stand now; up to seconds behind. Rows of zeros are what moved elsewhere.';
+
+COMMENT ON COLUMN public.conversions_hourly.hour IS 'The start of the hour of received_at.';
+
+COMMENT ON COLUMN public.conversions_hourly.country IS 'The click''s; null where the tracker did not know it.';
+
+COMMENT ON COLUMN public.conversions_hourly.status IS 'As it stands now: approved, pending, cancelled or rejected.';
+
+COMMENT ON COLUMN public.conversions_hourly.conversions IS 'How many.';
+
+COMMENT ON COLUMN public.conversions_hourly.sale_amount IS 'Sum, in currency.';
+
+COMMENT ON COLUMN public.conversions_hourly.revenue IS 'Sum of what the advertiser owes, in currency.';
+
+COMMENT ON COLUMN public.conversions_hourly.payout IS 'Sum of what the publisher is owed, in currency.';
+
+COMMENT ON COLUMN public.conversions_hourly.delay_s IS 'Sum of the seconds from click to receipt; divided by conversions: the mean.';
+
+COMMENT ON COLUMN public.conversions_hourly.within_1m IS 'How many of them came within a minute of the click.';
+
+COMMENT ON COLUMN public.conversions_hourly.within_10m IS 'Within 10 minutes, those within 1 counted too; and so on.';
 
 CREATE TABLE public.status_changes (
     conversion_id uuid NOT NULL,
@@ -480,6 +688,81 @@ COMMENT ON COLUMN public.goals.approval IS 'manual: a conversion is pending firs
 
 COMMENT ON COLUMN public.goals.hold_ms IS 'How long a conversion of a manual goal is pending before it is approved by itself; null or 0: until a person decides.';
 
+CREATE TABLE public.publishers (
+    id bigint NOT NULL,
+    name text NOT NULL,
+    status text DEFAULT 'active'::text NOT NULL,
+    version integer DEFAULT 1 NOT NULL,
+    CONSTRAINT publishers_id_check CHECK ((id > 0)),
+    CONSTRAINT publishers_status_check CHECK ((status = ANY (ARRAY['active'::text, 'archived'::text])))
+);
+
+COMMENT ON TABLE public.publishers IS 'Who brought the click and is paid the payout.';
+
+COMMENT ON COLUMN public.publishers.status IS 'Archived: offered for nothing new. Postbacks for clicks that it brought are decided and paid as before.';
+
+COMMENT ON COLUMN public.publishers.version IS 'Grows with each change; who changes it names the version that was read.';
+
+CREATE VIEW public.goals_daily AS
+ SELECT counted.day,
+    counted.campaign_id,
+    campaigns.name AS campaign,
+    counted.goal_id,
+    goals.title AS goal,
+    goals.value AS goal_value,
+    counted.publisher_id,
+    publishers.name AS publisher,
+    counted.country,
+    counted.currency,
+    counted.status,
+    counted.conversions,
+    counted.sale_amount,
+    counted.revenue,
+    counted.payout,
+    (counted.revenue - counted.payout) AS margin,
+    round((counted.delay_s / (NULLIF(counted.conversions, 0))::numeric), 1) AS mean_delay_s
+   FROM (((public.conversions_daily counted
+     LEFT JOIN public.campaigns ON ((campaigns.id = counted.campaign_id)))
+     LEFT JOIN public.goals ON ((goals.id = counted.goal_id)))
+     LEFT JOIN public.publishers ON ((publishers.id = counted.publisher_id)))
+  WHERE (counted.conversions <> 0);
+
+COMMENT ON VIEW public.goals_daily IS 'Conversions by day (UTC), campaign, goal, publisher, country, currency and status, with names.';
+
+COMMENT ON COLUMN public.goals_daily.margin IS 'revenue - payout, whatever the status.';
+
+COMMENT ON COLUMN public.goals_daily.mean_delay_s IS 'The mean of the seconds from click to receipt.';
+
+CREATE VIEW public.goals_hourly AS
+ SELECT counted.hour,
+    counted.campaign_id,
+    campaigns.name AS campaign,
+    counted.goal_id,
+    goals.title AS goal,
+    goals.value AS goal_value,
+    counted.publisher_id,
+    publishers.name AS publisher,
+    counted.country,
+    counted.currency,
+    counted.status,
+    counted.conversions,
+    counted.sale_amount,
+    counted.revenue,
+    counted.payout,
+    (counted.revenue - counted.payout) AS margin,
+    round((counted.delay_s / (NULLIF(counted.conversions, 0))::numeric), 1) AS mean_delay_s
+   FROM (((public.conversions_hourly counted
+     LEFT JOIN public.campaigns ON ((campaigns.id = counted.campaign_id)))
+     LEFT JOIN public.goals ON ((goals.id = counted.goal_id)))
+     LEFT JOIN public.publishers ON ((publishers.id = counted.publisher_id)))
+  WHERE (counted.conversions <> 0);
+
+COMMENT ON VIEW public.goals_hourly IS 'Conversions by hour, campaign, goal, publisher, country, currency and status, with names.';
+
+COMMENT ON COLUMN public.goals_hourly.margin IS 'revenue - payout, whatever the status.';
+
+COMMENT ON COLUMN public.goals_hourly.mean_delay_s IS 'The mean of the seconds from click to receipt.';
+
 CREATE TABLE public.holds (
     conversion_id uuid NOT NULL,
     clicked_at timestamp with time zone NOT NULL,
@@ -491,6 +774,220 @@ COMMENT ON TABLE public.holds IS 'Pending conversions that are approved when the
 COMMENT ON COLUMN public.holds.clicked_at IS 'The conversion''s.';
 
 COMMENT ON COLUMN public.holds.release_at IS 'When the hold has passed: the goal''s hold after received_at.';
+
+CREATE TABLE public.log_daily (
+    day date CONSTRAINT log_hourly_hour_not_null NOT NULL,
+    advertiser_id bigint,
+    campaign_id bigint,
+    outcome text CONSTRAINT log_hourly_outcome_not_null NOT NULL,
+    reason text,
+    postbacks bigint CONSTRAINT log_hourly_postbacks_not_null NOT NULL
+)
+WITH (fillfactor='70');
+
+COMMENT ON TABLE public.log_daily IS 'The same by day, in UTC.';
+
+COMMENT ON COLUMN public.log_daily.day IS 'The day of received_at, in UTC.';
+
+COMMENT ON COLUMN public.log_daily.campaign_id IS 'Null where the click is not known.';
+
+COMMENT ON COLUMN public.log_daily.outcome IS 'duplicate, conflict or rejected.';
+
+COMMENT ON COLUMN public.log_daily.reason IS 'Why a postback was rejected.';
+
+COMMENT ON COLUMN public.log_daily.postbacks IS 'How many.';
+
+CREATE TABLE public.log_hourly (
+    hour timestamp with time zone NOT NULL,
+    advertiser_id bigint,
+    campaign_id bigint,
+    outcome text NOT NULL,
+    reason text,
+    postbacks bigint NOT NULL
+)
+WITH (fillfactor='70');
+
+COMMENT ON TABLE public.log_hourly IS 'Rollup of postback_log by the hour they were received in: what was not counted, by reason.';
+
+COMMENT ON COLUMN public.log_hourly.hour IS 'The start of the hour of received_at.';
+
+COMMENT ON COLUMN public.log_hourly.campaign_id IS 'Null where the click is not known.';
+
+COMMENT ON COLUMN public.log_hourly.outcome IS 'duplicate, conflict or rejected.';
+
+COMMENT ON COLUMN public.log_hourly.reason IS 'Why a postback was rejected.';
+
+COMMENT ON COLUMN public.log_hourly.postbacks IS 'How many.';
+
+CREATE VIEW public.performance_daily AS
+ SELECT facts.day,
+    campaigns.advertiser_id,
+    advertisers.name AS advertiser,
+    facts.campaign_id,
+    campaigns.name AS campaign,
+    facts.publisher_id,
+    publishers.name AS publisher,
+    facts.country,
+    facts.currency,
+    facts.clicks,
+    facts.conversions,
+    facts.approved,
+    facts.pending,
+    facts.cancelled,
+    facts.rejected,
+    facts.sale_amount,
+    facts.revenue,
+    facts.payout,
+    (facts.revenue - facts.payout) AS margin,
+    facts.pending_revenue,
+    facts.pending_payout,
+    round((facts.delay_s / (NULLIF(facts.conversions, 0))::numeric), 1) AS mean_delay_s
+   FROM (((( SELECT both_kinds.day,
+            both_kinds.campaign_id,
+            both_kinds.publisher_id,
+            both_kinds.country,
+            both_kinds.currency,
+            (sum(both_kinds.clicks))::bigint AS clicks,
+            (sum(both_kinds.conversions))::bigint AS conversions,
+            (COALESCE(sum(both_kinds.conversions) FILTER (WHERE (both_kinds.status = 'approved'::text)), (0)::numeric))::bigint AS approved,
+            (COALESCE(sum(both_kinds.conversions) FILTER (WHERE (both_kinds.status = 'pending'::text)), (0)::numeric))::bigint AS pending,
+            (COALESCE(sum(both_kinds.conversions) FILTER (WHERE (both_kinds.status = 'cancelled'::text)), (0)::numeric))::bigint AS cancelled,
+            (COALESCE(sum(both_kinds.conversions) FILTER (WHERE (both_kinds.status = 'rejected'::text)), (0)::numeric))::bigint AS rejected,
+            COALESCE(sum(both_kinds.sale_amount) FILTER (WHERE (both_kinds.status = 'approved'::text)), (0)::numeric) AS sale_amount,
+            COALESCE(sum(both_kinds.revenue) FILTER (WHERE (both_kinds.status = 'approved'::text)), (0)::numeric) AS revenue,
+            COALESCE(sum(both_kinds.payout) FILTER (WHERE (both_kinds.status = 'approved'::text)), (0)::numeric) AS payout,
+            COALESCE(sum(both_kinds.revenue) FILTER (WHERE (both_kinds.status = 'pending'::text)), (0)::numeric) AS pending_revenue,
+            COALESCE(sum(both_kinds.payout) FILTER (WHERE (both_kinds.status = 'pending'::text)), (0)::numeric) AS pending_payout,
+            sum(both_kinds.delay_s) AS delay_s
+           FROM ( SELECT conversions_daily.day,
+                    conversions_daily.campaign_id,
+                    conversions_daily.publisher_id,
+                    conversions_daily.country,
+                    conversions_daily.currency,
+                    conversions_daily.status,
+                    (0)::bigint AS clicks,
+                    conversions_daily.conversions,
+                    conversions_daily.sale_amount,
+                    conversions_daily.revenue,
+                    conversions_daily.payout,
+                    conversions_daily.delay_s
+                   FROM public.conversions_daily
+                UNION ALL
+                 SELECT counted.day,
+                    counted.campaign_id,
+                    counted.publisher_id,
+                    counted.country,
+                    campaigns_1.currency,
+                    NULL::text,
+                    counted.clicks,
+                    0,
+                    0,
+                    0,
+                    0,
+                    0
+                   FROM (public.clicks_daily counted
+                     LEFT JOIN public.campaigns campaigns_1 ON ((campaigns_1.id = counted.campaign_id)))) both_kinds
+          GROUP BY both_kinds.day, both_kinds.campaign_id, both_kinds.publisher_id, both_kinds.country, both_kinds.currency) facts
+     LEFT JOIN public.campaigns ON ((campaigns.id = facts.campaign_id)))
+     LEFT JOIN public.advertisers ON ((advertisers.id = campaigns.advertiser_id)))
+     LEFT JOIN public.publishers ON ((publishers.id = facts.publisher_id)));
+
+COMMENT ON VIEW public.performance_daily IS 'Clicks and conversions by day (UTC), campaign, publisher, country and currency, with names. Clicks stand where they were made, conversions where they were received.';
+
+COMMENT ON COLUMN public.performance_daily.approved IS 'How many of the conversions are approved now; the other statuses likewise.';
+
+COMMENT ON COLUMN public.performance_daily.sale_amount IS 'Of approved conversions, with adjustments; revenue, payout and margin likewise.';
+
+COMMENT ON COLUMN public.performance_daily.margin IS 'revenue - payout.';
+
+COMMENT ON COLUMN public.performance_daily.pending_revenue IS 'What would be added if all that is pending were approved.';
+
+COMMENT ON COLUMN public.performance_daily.mean_delay_s IS 'The mean of the seconds from click to receipt.';
+
+CREATE VIEW public.performance_hourly AS
+ SELECT facts.hour,
+    campaigns.advertiser_id,
+    advertisers.name AS advertiser,
+    facts.campaign_id,
+    campaigns.name AS campaign,
+    facts.publisher_id,
+    publishers.name AS publisher,
+    facts.country,
+    facts.currency,
+    facts.clicks,
+    facts.conversions,
+    facts.approved,
+    facts.pending,
+    facts.cancelled,
+    facts.rejected,
+    facts.sale_amount,
+    facts.revenue,
+    facts.payout,
+    (facts.revenue - facts.payout) AS margin,
+    facts.pending_revenue,
+    facts.pending_payout,
+    round((facts.delay_s / (NULLIF(facts.conversions, 0))::numeric), 1) AS mean_delay_s
+   FROM (((( SELECT both_kinds.hour,
+            both_kinds.campaign_id,
+            both_kinds.publisher_id,
+            both_kinds.country,
+            both_kinds.currency,
+            (sum(both_kinds.clicks))::bigint AS clicks,
+            (sum(both_kinds.conversions))::bigint AS conversions,
+            (COALESCE(sum(both_kinds.conversions) FILTER (WHERE (both_kinds.status = 'approved'::text)), (0)::numeric))::bigint AS approved,
+            (COALESCE(sum(both_kinds.conversions) FILTER (WHERE (both_kinds.status = 'pending'::text)), (0)::numeric))::bigint AS pending,
+            (COALESCE(sum(both_kinds.conversions) FILTER (WHERE (both_kinds.status = 'cancelled'::text)), (0)::numeric))::bigint AS cancelled,
+            (COALESCE(sum(both_kinds.conversions) FILTER (WHERE (both_kinds.status = 'rejected'::text)), (0)::numeric))::bigint AS rejected,
+            COALESCE(sum(both_kinds.sale_amount) FILTER (WHERE (both_kinds.status = 'approved'::text)), (0)::numeric) AS sale_amount,
+            COALESCE(sum(both_kinds.revenue) FILTER (WHERE (both_kinds.status = 'approved'::text)), (0)::numeric) AS revenue,
+            COALESCE(sum(both_kinds.payout) FILTER (WHERE (both_kinds.status = 'approved'::text)), (0)::numeric) AS payout,
+            COALESCE(sum(both_kinds.revenue) FILTER (WHERE (both_kinds.status = 'pending'::text)), (0)::numeric) AS pending_revenue,
+            COALESCE(sum(both_kinds.payout) FILTER (WHERE (both_kinds.status = 'pending'::text)), (0)::numeric) AS pending_payout,
+            sum(both_kinds.delay_s) AS delay_s
+           FROM ( SELECT conversions_hourly.hour,
+                    conversions_hourly.campaign_id,
+                    conversions_hourly.publisher_id,
+                    conversions_hourly.country,
+                    conversions_hourly.currency,
+                    conversions_hourly.status,
+                    (0)::bigint AS clicks,
+                    conversions_hourly.conversions,
+                    conversions_hourly.sale_amount,
+                    conversions_hourly.revenue,
+                    conversions_hourly.payout,
+                    conversions_hourly.delay_s
+                   FROM public.conversions_hourly
+                UNION ALL
+                 SELECT counted.hour,
+                    counted.campaign_id,
+                    counted.publisher_id,
+                    counted.country,
+                    campaigns_1.currency,
+                    NULL::text,
+                    counted.clicks,
+                    0,
+                    0,
+                    0,
+                    0,
+                    0
+                   FROM (public.clicks_hourly counted
+                     LEFT JOIN public.campaigns campaigns_1 ON ((campaigns_1.id = counted.campaign_id)))) both_kinds
+          GROUP BY both_kinds.hour, both_kinds.campaign_id, both_kinds.publisher_id, both_kinds.country, both_kinds.currency) facts
+     LEFT JOIN public.campaigns ON ((campaigns.id = facts.campaign_id)))
+     LEFT JOIN public.advertisers ON ((advertisers.id = campaigns.advertiser_id)))
+     LEFT JOIN public.publishers ON ((publishers.id = facts.publisher_id)));
+
+COMMENT ON VIEW public.performance_hourly IS 'Clicks and conversions by hour, campaign, publisher, country and currency, with names. Clicks stand where they were made, conversions where they were received.';
+
+COMMENT ON COLUMN public.performance_hourly.approved IS 'How many of the conversions are approved now; the other statuses likewise.';
+
+COMMENT ON COLUMN public.performance_hourly.sale_amount IS 'Of approved conversions, with adjustments; revenue, payout and margin likewise.';
+
+COMMENT ON COLUMN public.performance_hourly.margin IS 'revenue - payout.';
+
+COMMENT ON COLUMN public.performance_hourly.pending_revenue IS 'What would be added if all that is pending were approved.';
+
+COMMENT ON COLUMN public.performance_hourly.mean_delay_s IS 'The mean of the seconds from click to receipt.';
 
 CREATE TABLE public.postback_log (
     log_id uuid NOT NULL,
@@ -515,20 +1012,99 @@ COMMENT ON COLUMN public.postback_log.conversion_id IS 'The original''s id, for 
 
 COMMENT ON COLUMN public.postback_log.params IS 'What the sender gave; for a conflict also "claimed" and "sent", the two amounts.';
 
-CREATE TABLE public.publishers (
-    id bigint NOT NULL,
-    name text NOT NULL,
-    status text DEFAULT 'active'::text NOT NULL,
-    version integer DEFAULT 1 NOT NULL,
-    CONSTRAINT publishers_id_check CHECK ((id > 0)),
-    CONSTRAINT publishers_status_check CHECK ((status = ANY (ARRAY['active'::text, 'archived'::text])))
+CREATE TABLE public.rollup_clicks (
+    hour timestamp with time zone CONSTRAINT clicks_hourly_hour_not_null NOT NULL,
+    campaign_id bigint CONSTRAINT clicks_hourly_campaign_id_not_null NOT NULL,
+    publisher_id bigint CONSTRAINT clicks_hourly_publisher_id_not_null NOT NULL,
+    country character(2),
+    clicks bigint CONSTRAINT clicks_hourly_clicks_not_null NOT NULL,
+    queued_at timestamp with time zone DEFAULT now() NOT NULL
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='10000', vacuum_truncate=off);
+
+COMMENT ON TABLE public.rollup_clicks IS 'The same over clicks.';
+
+CREATE TABLE public.rollup_conversions (
+    hour timestamp with time zone CONSTRAINT conversions_hourly_hour_not_null NOT NULL,
+    campaign_id bigint CONSTRAINT conversions_hourly_campaign_id_not_null NOT NULL,
+    goal_id bigint CONSTRAINT conversions_hourly_goal_id_not_null NOT NULL,
+    publisher_id bigint CONSTRAINT conversions_hourly_publisher_id_not_null NOT NULL,
+    country character(2),
+    currency character(3) CONSTRAINT conversions_hourly_currency_not_null NOT NULL,
+    status text CONSTRAINT conversions_hourly_status_not_null NOT NULL,
+    conversions bigint CONSTRAINT conversions_hourly_conversions_not_null NOT NULL,
+    sale_amount numeric CONSTRAINT conversions_hourly_sale_amount_not_null NOT NULL,
+    revenue numeric CONSTRAINT conversions_hourly_revenue_not_null NOT NULL,
+    payout numeric CONSTRAINT conversions_hourly_payout_not_null NOT NULL,
+    delay_s numeric CONSTRAINT conversions_hourly_delay_s_not_null NOT NULL,
+    within_1m bigint CONSTRAINT conversions_hourly_within_1m_not_null NOT NULL,
+    within_10m bigint CONSTRAINT conversions_hourly_within_10m_not_null NOT NULL,
+    within_1h bigint CONSTRAINT conversions_hourly_within_1h_not_null NOT NULL,
+    within_6h bigint CONSTRAINT conversions_hourly_within_6h_not_null NOT NULL,
+    within_1d bigint CONSTRAINT conversions_hourly_within_1d_not_null NOT NULL,
+    within_7d bigint CONSTRAINT conversions_hourly_within_7d_not_null NOT NULL,
+    within_30d bigint CONSTRAINT conversions_hourly_within_30d_not_null NOT NULL,
+    queued_at timestamp with time zone DEFAULT now() NOT NULL
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='10000', vacuum_truncate=off);
+
+COMMENT ON TABLE public.rollup_conversions IS 'Sums over conversions that are not in the rollups yet, a few rows for each statement that wrote some.';
+
+CREATE TABLE public.rollup_counted (
+    conversion_id uuid NOT NULL,
+    clicked_at timestamp with time zone NOT NULL,
+    received_at timestamp with time zone NOT NULL,
+    campaign_id bigint NOT NULL,
+    goal_id bigint NOT NULL,
+    publisher_id bigint NOT NULL,
+    country character(2),
+    currency character(3) NOT NULL,
+    status text NOT NULL,
+    sale_amount numeric,
+    revenue numeric NOT NULL,
+    payout numeric NOT NULL
+)
+WITH (fillfactor='70');
+
+COMMENT ON TABLE public.rollup_counted IS 'What the rollups hold of each conversion that changed after it was written; of all others they hold the row itself.';
+
+CREATE TABLE public.rollup_log (
+    hour timestamp with time zone CONSTRAINT log_hourly_hour_not_null NOT NULL,
+    advertiser_id bigint,
+    campaign_id bigint,
+    outcome text CONSTRAINT log_hourly_outcome_not_null NOT NULL,
+    reason text,
+    postbacks bigint CONSTRAINT log_hourly_postbacks_not_null NOT NULL,
+    queued_at timestamp with time zone DEFAULT now() NOT NULL
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='10000', vacuum_truncate=off);
+
+COMMENT ON TABLE public.rollup_log IS 'The same over postback_log.';
+
+CREATE TABLE public.rollup_touched (
+    touch_id bigint NOT NULL,
+    queued_at timestamp with time zone DEFAULT now() NOT NULL,
+    conversion_id uuid NOT NULL,
+    clicked_at timestamp with time zone NOT NULL,
+    old public.rollup_counted,
+    is_gone boolean DEFAULT false NOT NULL
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='10000', vacuum_truncate=off);
+
+COMMENT ON TABLE public.rollup_touched IS 'Conversions that have to be counted anew: their row, status or adjustments changed.';
+
+COMMENT ON COLUMN public.rollup_touched.old IS 'The row before, if it is the row that changed.';
+
+COMMENT ON COLUMN public.rollup_touched.is_gone IS 'The row was deleted.';
+
+ALTER TABLE public.rollup_touched ALTER COLUMN touch_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.rollup_touched_touch_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
 );
-
-COMMENT ON TABLE public.publishers IS 'Who brought the click and is paid the payout.';
-
-COMMENT ON COLUMN public.publishers.status IS 'Archived: offered for nothing new. Postbacks for clicks that it brought are decided and paid as before.';
-
-COMMENT ON COLUMN public.publishers.version IS 'Grows with each change; who changes it names the version that was read.';
 
 CREATE TABLE public.schema_migrations (
     version integer NOT NULL,
@@ -587,6 +1163,12 @@ ALTER TABLE ONLY public.postback_log
 ALTER TABLE ONLY public.publishers
     ADD CONSTRAINT publishers_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.rollup_counted
+    ADD CONSTRAINT rollup_counted_pkey PRIMARY KEY (conversion_id, clicked_at);
+
+ALTER TABLE ONLY public.rollup_touched
+    ADD CONSTRAINT rollup_touched_pkey PRIMARY KEY (touch_id);
+
 ALTER TABLE ONLY public.schema_migrations
     ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
 
@@ -611,9 +1193,27 @@ CREATE INDEX catalog_history_entity ON public.catalog_history USING btree (kind,
 
 CREATE INDEX clicks_clicked_at ON public.clicks USING brin (clicked_at);
 
+CREATE INDEX clicks_daily_day ON public.clicks_daily USING btree (day);
+
+CREATE UNIQUE INDEX clicks_daily_key ON public.clicks_daily USING btree (campaign_id, day, publisher_id, country) NULLS NOT DISTINCT;
+
+CREATE INDEX clicks_hourly_hour ON public.clicks_hourly USING btree (hour);
+
+CREATE UNIQUE INDEX clicks_hourly_key ON public.clicks_hourly USING btree (campaign_id, hour, publisher_id, country) NULLS NOT DISTINCT;
+
 CREATE INDEX conversions_campaign_received ON ONLY public.conversions USING btree (campaign_id, received_at);
 
 CREATE INDEX conversions_click_id ON ONLY public.conversions USING btree (click_id);
+
+CREATE INDEX conversions_daily_day ON public.conversions_daily USING btree (day);
+
+CREATE UNIQUE INDEX conversions_daily_key ON public.conversions_daily USING btree (campaign_id, day, goal_id, publisher_id, country, currency, status) NULLS NOT DISTINCT;
+
+CREATE INDEX conversions_hourly_hour ON public.conversions_hourly USING btree (hour);
+
+CREATE UNIQUE INDEX conversions_hourly_key ON public.conversions_hourly USING btree (campaign_id, hour, goal_id, publisher_id, country, currency, status) NULLS NOT DISTINCT;
+
+CREATE INDEX conversions_received ON ONLY public.conversions USING brin (received_at) WITH (autosummarize='on');
 
 CREATE UNIQUE INDEX dead_letters_entry ON public.dead_letters USING btree (entry_id, sha256(payload));
 
@@ -622,6 +1222,14 @@ CREATE UNIQUE INDEX goals_default ON public.goals USING btree (campaign_id) WHER
 CREATE UNIQUE INDEX goals_value ON public.goals USING btree (campaign_id, lower(value));
 
 CREATE INDEX holds_release_at ON public.holds USING btree (release_at);
+
+CREATE INDEX log_daily_day ON public.log_daily USING btree (day);
+
+CREATE UNIQUE INDEX log_daily_key ON public.log_daily USING btree (campaign_id, day, advertiser_id, outcome, reason) NULLS NOT DISTINCT;
+
+CREATE INDEX log_hourly_hour ON public.log_hourly USING btree (hour);
+
+CREATE UNIQUE INDEX log_hourly_key ON public.log_hourly USING btree (campaign_id, hour, advertiser_id, outcome, reason) NULLS NOT DISTINCT;
 
 CREATE INDEX postback_log_click_id ON ONLY public.postback_log USING btree (click_id);
 
@@ -642,6 +1250,36 @@ CREATE TRIGGER notify AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON public.goa
 CREATE TRIGGER notify AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON public.goals FOR EACH STATEMENT EXECUTE FUNCTION public.notify_catalog();
 
 CREATE TRIGGER notify AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON public.publishers FOR EACH STATEMENT EXECUTE FUNCTION public.notify_catalog();
+
+CREATE TRIGGER rollup_delete AFTER DELETE ON public.adjustments REFERENCING OLD TABLE AS changed_rows FOR EACH STATEMENT EXECUTE FUNCTION public.touch_changed();
+
+CREATE TRIGGER rollup_delete AFTER DELETE ON public.clicks REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION public.count_clicks();
+
+CREATE TRIGGER rollup_delete AFTER DELETE ON public.conversions REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION public.touch_conversions();
+
+CREATE TRIGGER rollup_delete AFTER DELETE ON public.postback_log REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION public.count_log();
+
+CREATE TRIGGER rollup_delete AFTER DELETE ON public.status_changes REFERENCING OLD TABLE AS changed_rows FOR EACH STATEMENT EXECUTE FUNCTION public.touch_changed();
+
+CREATE TRIGGER rollup_insert AFTER INSERT ON public.adjustments REFERENCING NEW TABLE AS changed_rows FOR EACH STATEMENT EXECUTE FUNCTION public.touch_changed();
+
+CREATE TRIGGER rollup_insert AFTER INSERT ON public.clicks REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.count_clicks();
+
+CREATE TRIGGER rollup_insert AFTER INSERT ON public.conversions REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.count_conversions();
+
+CREATE TRIGGER rollup_insert AFTER INSERT ON public.postback_log REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.count_log();
+
+CREATE TRIGGER rollup_insert AFTER INSERT ON public.status_changes REFERENCING NEW TABLE AS changed_rows FOR EACH STATEMENT EXECUTE FUNCTION public.touch_changed();
+
+CREATE TRIGGER rollup_update AFTER UPDATE ON public.adjustments REFERENCING NEW TABLE AS changed_rows FOR EACH STATEMENT EXECUTE FUNCTION public.touch_changed();
+
+CREATE TRIGGER rollup_update AFTER UPDATE ON public.clicks REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.count_clicks();
+
+CREATE TRIGGER rollup_update AFTER UPDATE ON public.conversions REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION public.touch_conversions();
+
+CREATE TRIGGER rollup_update AFTER UPDATE ON public.postback_log REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.count_log();
+
+CREATE TRIGGER rollup_update AFTER UPDATE ON public.status_changes REFERENCING NEW TABLE AS changed_rows FOR EACH STATEMENT EXECUTE FUNCTION public.touch_changed();
 
 ALTER TABLE ONLY public.campaigns
     ADD CONSTRAINT campaigns_advertiser_id_fkey FOREIGN KEY (advertiser_id) REFERENCES public.advertisers(id);
