@@ -63,6 +63,7 @@ METRICS: Final = (
     Metric("postback_queued", Kind.GAUGE, "entries", "Entries ever queued, as Redis has it.", ("partition",)),
     Metric("postback_backlog", Kind.GAUGE, "entries", "Queue entries not yet in Postgres.", ("partition",)),
     Metric("postback_partitions_until_seconds", Kind.GAUGE, "seconds", "Epoch time until which partitions are made."),
+    Metric("postback_rollup_lag_seconds", Kind.GAUGE, "seconds", "What the rollups took in last had waited so long."),
 )
 """Every metric there is."""
 

@@ -1,4 +1,5 @@
-"""What a writer does beside writing: partitions ahead of time, holds that have passed, and the backlog as a metric."""
+"""What a writer does beside writing: partitions ahead of time, holds that have passed, rollups, and the backlog as a
+metric."""
 
 from __future__ import annotations
 
@@ -15,12 +16,15 @@ from storage.holds import release_holds
 from storage.partitions import ahead_until, ensure_ahead
 from storage.postgres import AWAY, Pool, PostgresError, borrowed
 from storage.queue import queue_key
+from storage.rollups import fold
 
 BACKLOG_EVERY_S: Final = 5.0
 PARTITIONS_EVERY_S: Final = 3600.0
 PARTITIONS_LIMIT_S: Final = 10.0
 HOLDS_EVERY_S: Final = 10.0
 HOLDS_LIMIT_S: Final = 10.0
+ROLLUPS_EVERY_S: Final = 5.0
+ROLLUPS_LIMIT_S: Final = 20.0
 RETRY_S: Final = 30.0
 
 log = structlog.get_logger()
@@ -35,19 +39,22 @@ class WriterDuties:
         self._backlog = metrics.gauge("postback_backlog")
         self._queued = metrics.gauge("postback_queued")
         self._partitions_until = metrics.gauge("postback_partitions_until_seconds")
+        self._rollup_lag = metrics.gauge("postback_rollup_lag_seconds")
         self._partitions = partitions
         self._window_ms = window_ms
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`."""
         loop = asyncio.get_running_loop()
-        partitions_due = holds_due = loop.time()
+        partitions_due = holds_due = rollups_due = loop.time()
         while not stop.is_set():
             await self._measure_backlog()
             if loop.time() >= partitions_due:
                 partitions_due = loop.time() + await self._make_partitions()
             if loop.time() >= holds_due:
                 holds_due = loop.time() + await self._release_holds()
+            if loop.time() >= rollups_due:
+                rollups_due = loop.time() + await self._fold_rollups(stop)
             try:
                 async with asyncio.timeout(BACKLOG_EVERY_S):
                     await stop.wait()
@@ -89,3 +96,19 @@ class WriterDuties:
         if approved:
             log.info("holds have passed", approved=approved)
         return HOLDS_EVERY_S
+
+    async def _fold_rollups(self, stop: asyncio.Event) -> float:
+        """Seconds until it is due again."""
+        try:
+            while not stop.is_set():
+                async with borrowed(self._pool, ROLLUPS_LIMIT_S) as connection:
+                    folded = await fold(connection)
+                if folded is None:  # another writer is at it
+                    break
+                self._rollup_lag.set(folded.lag_s)
+                if folded.is_all:
+                    break
+        except (*AWAY, PostgresError) as error:
+            log.warning("rollups cannot be brought up to date", error=str(error), again_in_s=RETRY_S)
+            return RETRY_S
+        return ROLLUPS_EVERY_S
