@@ -1,5 +1,5 @@
-"""Monthly partitions (UTC) of `conversions` and `status_changes` (by clicked_at) and `postback_log` (by received_at), made
-ahead."""
+"""Monthly partitions (UTC) of `conversions` and `status_changes` (by clicked_at) and `postback_log` (by received_at),
+made ahead."""
 
 from __future__ import annotations
 
