@@ -19,6 +19,11 @@ YOUNGEST_MS: Final = 10 * MINUTE_MS
 OLDEST_MS: Final = 6 * DAY_MS
 """Within the windows of all campaigns of the sample."""
 
+LEAST_NAMES: Final = 6
+MOST_NAMES: Final = 14
+SENDERS: Final = 4
+"""Templates for each number of extra names."""
+
 _HEADERS: Final = b"Host: postback.example\r\nUser-Agent: sender/4.2 (+https://sender.example/docs)\r\nAccept: */*\r\n"
 _COUNTRIES: Final = {100: ("US", "US", "US", "CA", "GB", "DE", "AU"), 200: ("DE", "AT", "FR", "US"), 300: ("GB",)}
 _CAMPAIGNS: Final = (100, 100, 100, 100, 100, 100, 200, 200, 200, 300)
@@ -60,12 +65,13 @@ def make_clicks(rng: random.Random, count: int, now_ms: int) -> list[NewClick]:
 
 def make_postbacks(rng: random.Random, clicks: Sequence[NewClick], *, rejected: float = 0.0) -> Iterator[Postback]:
     """One for each click, with 6 to 14 names, each counted but for the share `rejected`."""
+    templates = _templates(rng)
     for number, click in enumerate(clicks):
         params = _counted(rng, click, number)
         is_rejection = rng.random() < rejected
         if is_rejection:
             _spoil(rng, params)
-        _add_extras(rng, params, rng.randint(6, 14))
+        _add_extras(rng, params, rng.choice(templates))
         yield Postback(params, is_rejection)
 
 
@@ -112,9 +118,19 @@ def _spoil(rng: random.Random, params: Params) -> None:
             params.setdefault("total" if "total" in params else "sale_amount", "12.50")
 
 
-def _add_extras(rng: random.Random, params: Params, names: int) -> None:
-    for name in rng.sample(_EXTRAS, max(0, names - len(params))):
+def _templates(rng: random.Random) -> list[list[str]]:
+    """What senders add: each has set up its postbacks once, and gives the same names in the same order each time."""
+    return [rng.sample(_EXTRAS, count) for count in range(10) for _ in range(SENDERS)]
+
+
+def _add_extras(rng: random.Random, params: Params, extras: Sequence[str]) -> None:
+    own = len(params)
+    for name in extras[: MOST_NAMES - own]:
         params[name] = _extra(rng, name)
+    for name in _EXTRAS:
+        if len(params) >= LEAST_NAMES:
+            break
+        params.setdefault(name, _extra(rng, name))
 
 
 def _extra(rng: random.Random, name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from binascii import a2b_hex, a2b_qp
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -47,8 +48,9 @@ class UnreadableError(Exception):
 # Queries and forms -----------------------------------------------------------------------------------------------
 
 _FORM = "application/x-www-form-urlencoded"
-_ASCII: Final = {pair: chr(code) for code in range(128) for pair in (f"{code:02x}", f"{code:02X}")}
-_ESCAPES = re.compile("(?:%[0-9A-Fa-f]{2})+")
+_EQUALS: Final = "\x01"
+_EQUALS_BYTE: Final = _EQUALS.encode()
+_ESCAPES = re.compile(rb"(?:%[0-9A-Fa-f]{2})+")
 
 
 def read_query(raw: bytes | str) -> Pairs:
@@ -56,29 +58,41 @@ def read_query(raw: bytes | str) -> Pairs:
     text = raw if isinstance(raw, str) else raw.decode("utf-8", "surrogateescape")
     if "+" in text:
         text = text.replace("+", " ")
-    pairs: Pairs = []
-    append = pairs.append
-    for piece in text.split("&"):
-        if piece:
-            name, _, value = piece.partition("=")
-            if "%" in piece:
-                if "%" in name:
-                    name = _unquote(name)
-                value = _unquote(value)
-            append((name, value))
-    return pairs
+    equals = "="
+    if "%" in text:
+        decoded = _unquote_all(text)
+        if decoded is None:
+            pieces = [piece.partition("=") for piece in text.split("&") if piece]
+            return [(_unquote(name), _unquote(value)) for name, _, value in pieces]
+        text, equals = decoded, _EQUALS
+    return [(name, value) for name, _, value in [piece.partition(equals) for piece in text.split("&") if piece]]
+
+
+def _unquote_all(text: str) -> str | None:
+    """A whole query decoded at once, its "=" replaced by _EQUALS. None where that cannot be: something is no escape, or
+    an escape stands for a separator.
+
+    The decoder is that of quoted-printable, which is written in C and differs in its sign, "=", and in that the sign
+    before the end of a line joins lines.
+    """
+    if "\n" in text or "\r" in text:
+        return None
+    quoted = text.replace("=", _EQUALS).replace("%", "=").encode("utf-8", "surrogateescape")
+    data = a2b_qp(quoted)
+    if len(data) + 2 * text.count("%") != len(quoted):  # not every sign was that of an escape
+        return None
+    if data.count(b"&") != text.count("&") or data.count(_EQUALS_BYTE) != text.count("="):
+        return None
+    return data.decode("utf-8", "surrogateescape")
 
 
 def _unquote(text: str) -> str:
-    first, *rest = text.split("%")
-    try:
-        return first + "".join([_ASCII[part[:2]] + part[2:] for part in rest])
-    except KeyError:  # not ASCII, or no escape
-        return _ESCAPES.sub(_decode_escapes, text)
+    data = _ESCAPES.sub(_decode_escapes, text.encode("utf-8", "surrogateescape"))
+    return data.decode("utf-8", "surrogateescape")
 
 
-def _decode_escapes(match: re.Match[str]) -> str:
-    return bytes.fromhex(match[0].replace("%", "")).decode("utf-8", "surrogateescape")
+def _decode_escapes(match: re.Match[bytes]) -> bytes:
+    return a2b_hex(match[0].replace(b"%", b""))
 
 
 # JSON ------------------------------------------------------------------------------------------------------------

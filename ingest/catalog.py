@@ -15,6 +15,7 @@ from hashlib import sha256
 
 from dedup.policy import TrackMultiple
 from ingest.addresses import Network
+from ingest.reading import Reading
 from ingest.signatures import PARAMETER, WINDOW_MS
 from storage.statuses import APPROVED
 
@@ -228,3 +229,13 @@ class Snapshot:
     exchange_rates: Mapping[tuple[str, str], ExchangeRates]
     click_id_names: frozenset[str] = frozenset()
     secret_names: frozenset[str] = frozenset({PARAMETER})
+    _readings: dict[int, Reading] = field(default_factory=dict, compare=False, repr=False)
+
+    def reading(self, advertiser: Advertiser | None) -> Reading:
+        """How this advertiser's postbacks are read; None: those of whom nobody knows yet."""
+        key = advertiser.id if advertiser else 0
+        reading = self._readings.get(key)
+        if reading is None:
+            aliases = advertiser.aliases if advertiser else {}
+            reading = self._readings[key] = Reading(aliases, self.secret_names, self.click_id_names)
+        return reading

@@ -37,7 +37,7 @@ class Rules:
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False):
-    """When and where from a postback came. `postback_id`, the 16 bytes of a UUID, names it for good: its log id, and its
+    """When and where from a postback came. `postback_id`, the 16 bytes of a UUID, names it for good: its log id, its
     nonce."""
 
     postback_id: bytes
@@ -55,6 +55,7 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
 class Decision(msgspec.Struct, frozen=True, gc=False):
     """What a postback comes to: a conversion to claim, or a refusal for the log (then `claim` is None)."""
 
+    receipt: Receipt
     record: Record
     kind: Kind
     claim: Claim | None = None
@@ -165,41 +166,36 @@ def _accept(
     params = postback.params
     if postback.event_id:
         params = params | {"event_id": postback.event_id}
+    # By position, in the order of the line: by name it would take six times as long.
     record = Record(
-        log_id=uuid_text(receipt.postback_id.hex()),
-        received_us=receipt.received_us,
-        reason=reason,
-        advertiser_id=advertiser.id,
-        publisher_id=click.publisher_id,
-        campaign_id=campaign.id,
-        goal_id=goal.id,
-        goal_value=goal.value,
-        goal_version=goal.version,
-        click_id=click_id,
-        clicked_ms=click.clicked_ms,
-        txn_id=postback.txn_id,
-        conversion_id=claim.conversion_id,
-        status=GIVEN + postback.status if postback.status else goal.implied_status,
-        country=click.country,
-        currency=campaign.currency,
-        sale_micros=sale.micros,
-        revenue_micros=revenue_micros,
-        payout_micros=payout_micros,
-        original_micros=sale.original_micros,
-        original_currency=sale.original_currency,
-        exchange_rate_nanos=sale.rate_nanos,
-        event_ms=postback.event_ms,
-        remote_ip=receipt.remote_ip,
-        params=params,
+        uuid_text(receipt.postback_id.hex()),
+        receipt.received_us,
+        reason,
+        advertiser.id,
+        click.publisher_id,
+        campaign.id,
+        goal.id,
+        goal.value,
+        goal.version,
+        click_id,
+        click.clicked_ms,
+        postback.txn_id,
+        claim.conversion_id,
+        GIVEN + postback.status if postback.status else goal.implied_status,
+        click.country,
+        campaign.currency,
+        sale.micros,
+        revenue_micros,
+        payout_micros,
+        sale.original_micros,
+        sale.original_currency,
+        sale.rate_nanos,
+        postback.event_ms,
+        receipt.remote_ip,
+        params,
     )
-    return Decision(
-        record=record,
-        kind=Kind.CONVERSION,
-        claim=claim,
-        fact=sale.fact,
-        expires_ms=click.clicked_ms + window_ms,
-        advertiser=advertiser,
-    )
+    expires_ms = click.clicked_ms + window_ms
+    return Decision(receipt, record, Kind.CONVERSION, claim, sale.fact, expires_ms, None, advertiser)
 
 
 def _check_token(advertiser: Advertiser, token: str | None) -> None:
@@ -306,8 +302,9 @@ def _reject(
         params=postback.params | {name: value for name, value in sent.items() if value is not None},
     )
     return Decision(
-        record=record,
-        kind=Kind.REJECTION,
+        receipt,
+        record,
+        Kind.REJECTION,
         refusal=refusal,
         advertiser=campaign.advertiser if campaign else None,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from uuid import UUID
 
 import msgspec
 
@@ -27,7 +26,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What became of one postback. `profile` is the shape of answer that its advertiser asks for."""
 
     result: Result
-    conversion_id: UUID | None = None
+    conversion_id: str | None = None
     reason: Reason | None = None
     detail: str | None = None
     profile: Profile = Profile.JSON

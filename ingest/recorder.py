@@ -17,7 +17,7 @@ from ingest.decide import Decision, Receipt, Rules, decide
 from ingest.outcome import AWAY, UNAVAILABLE, Outcome, Result
 from ingest.reasons import Reason
 from ingest.signatures import Signed, signed_parameters
-from ingest.wire import Fault, Pairs, Postback, interpret
+from ingest.wire import Fault, Pairs, Postback
 from storage.records import encode
 
 _RESULTS: Final = {
@@ -74,20 +74,20 @@ class Recorder:
         """
         started = time.perf_counter()
         snapshot = self._snapshot()
-        postbacks = [read_postback(arrival, snapshot) for arrival in arrivals]
-        own_click_ids = _own_click_ids(arrivals, snapshot)
-        clicks = await self._fetch(arrivals, postbacks, own_click_ids)
+        reading = snapshot.reading(None)
+        named = [reading.click_ids(arrival.pairs) for arrival in arrivals]
+        clicks = await self._fetch(arrivals, named)
         outcomes = [AWAY] * len(arrivals)
         places: list[int] = []
         decisions: list[Decision] = []
-        for place, (arrival, postback) in enumerate(zip(arrivals, postbacks, strict=True)):
-            click_id = postback.click_id
-            if place in own_click_ids:
-                click_id = choose_click_id(own_click_ids[place], click_id, clicks, snapshot)
+        for place, arrival in enumerate(arrivals):
+            click_id, own = named[place]
+            if own:
+                click_id = choose_click_id(own, click_id, clicks, snapshot)
             if click_id is not None and click_id not in clicks:
                 continue
             click = None if click_id is None else clicks[click_id]
-            mine = for_advertiser(arrival, postback, click_id, click, snapshot)
+            mine = read_postback(arrival, click_id, click, snapshot)
             signed = signature_of(arrival, click, snapshot)
             decision = decide(arrival.receipt, mine, click, snapshot, self._rules, signed=signed)
             if admit is not None and decision.advertiser and not admit(decision.advertiser, not is_forbidden(decision)):
@@ -102,10 +102,10 @@ class Recorder:
         return outcomes
 
     async def _fetch(
-        self, arrivals: Sequence[Arrival], postbacks: Sequence[Postback], own_click_ids: Mapping[int, dict[str, str]]
+        self, arrivals: Sequence[Arrival], named: Sequence[tuple[str | None, Mapping[str, str]]]
     ) -> Mapping[str, Click | None]:
-        click_ids = [postback.click_id for postback in postbacks if postback.click_id is not None]
-        for own in own_click_ids.values():
+        click_ids = [click_id for click_id, _ in named if click_id is not None]
+        for _, own in named:
             click_ids += own.values()
         if not click_ids:
             return {}
@@ -113,33 +113,6 @@ class Recorder:
             return await self._clicks.fetch(click_ids, arrivals[0].receipt.received_us // 1000)
         except QueueUnavailableError:
             return {}
-
-
-def read_postback(arrival: Arrival, snapshot: Snapshot) -> Postback:
-    """What the arrival says under the standard names."""
-    postback = interpret(arrival.pairs, secret_names=snapshot.secret_names)
-    if arrival.fault is not None:
-        return replace(postback, fault=arrival.fault)
-    return _with_key(postback, arrival.idempotency_key)
-
-
-def own_click_ids(arrival: Arrival, snapshot: Snapshot) -> dict[str, str]:
-    """The click_ids that stand under some advertiser's own name for it, by that name."""
-    found: dict[str, str] = {}
-    for name, _ in arrival.pairs:
-        if name in snapshot.click_id_names:
-            click_id = interpret(arrival.pairs, {name: "click_id"}, secret_names=snapshot.secret_names).click_id
-            if click_id is not None:
-                found[name] = click_id
-    return found
-
-
-def _own_click_ids(arrivals: Sequence[Arrival], snapshot: Snapshot) -> dict[int, dict[str, str]]:
-    """`own_click_ids` by place, of those that have any: none, where no advertiser has a name of its own."""
-    if not snapshot.click_id_names:
-        return {}
-    found = ((place, own_click_ids(arrival, snapshot)) for place, arrival in enumerate(arrivals))
-    return {place: own for place, own in found if own}
 
 
 def choose_click_id(
@@ -161,18 +134,13 @@ def advertiser_of(click: Click | None, snapshot: Snapshot) -> Advertiser | None:
     return campaign.advertiser if campaign else None
 
 
-def for_advertiser(
-    arrival: Arrival, postback: Postback, click_id: str | None, click: Click | None, snapshot: Snapshot
-) -> Postback:
-    """The postback with its chosen click_id, read once more with the advertiser's own names, where it has any."""
-    advertiser = advertiser_of(click, snapshot)
-    if (
-        advertiser is not None
-        and arrival.fault is None
-        and any(name in advertiser.aliases for name, _ in arrival.pairs)
-    ):
-        own = interpret(arrival.pairs, advertiser.aliases, secret_names=snapshot.secret_names)
-        postback = _with_key(own, arrival.idempotency_key)
+def read_postback(arrival: Arrival, click_id: str | None, click: Click | None, snapshot: Snapshot) -> Postback:
+    """What the arrival says, with its chosen click_id, under the names that the click's advertiser uses."""
+    postback = snapshot.reading(advertiser_of(click, snapshot)).read(arrival.pairs)
+    if arrival.fault is not None:
+        return replace(postback, fault=arrival.fault)
+    if arrival.idempotency_key is not None and postback.event_id is None:
+        postback = replace(postback, event_id=arrival.idempotency_key)
     if click_id is None or click_id == postback.click_id:
         return postback
     fault = postback.fault
@@ -189,24 +157,18 @@ def signature_of(arrival: Arrival, click: Click | None, snapshot: Snapshot) -> S
     return arrival.signed or signed_parameters(arrival.pairs, arrival.idempotency_key)
 
 
-def _with_key(postback: Postback, idempotency_key: str | None) -> Postback:
-    if idempotency_key is None or postback.event_id is not None:
-        return postback
-    return replace(postback, event_id=idempotency_key)
-
-
 def entry_of(decision: Decision) -> Entry:
     """The decision as the queue takes it."""
     record, claim = decision.record, decision.claim
     return Entry(
-        click_id=record.click_id or "",
-        field=claim.field if claim else None,
-        fact=decision.fact,
-        expires_ms=decision.expires_ms,
-        kind=decision.kind.encode(),
-        payload=encode(record),
+        record.click_id or "",
+        claim.field if claim else None,
+        decision.fact,
+        decision.expires_ms,
+        decision.kind.encode(),
+        encode(record),
         # Its own id's random end: a claim that is repeated, from the spool too, is known as its own.
-        token=record.log_id.bytes[-TOKEN_BYTES:],
+        decision.receipt.postback_id[-TOKEN_BYTES:],
     )
 
 

@@ -11,7 +11,6 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
-from uuid import UUID
 from zlib import crc32
 
 import msgspec
@@ -56,7 +55,7 @@ def encode_arrival(arrival: Arrival) -> bytes:
     receipt, fault, signed = arrival.receipt, arrival.fault, arrival.signed
     body = _encoder.encode(
         _Body(
-            receipt.postback_id.bytes,
+            receipt.postback_id,
             receipt.received_us,
             receipt.remote_ip,
             arrival.idempotency_key,
@@ -96,7 +95,7 @@ def _decode_body(body: bytes) -> Arrival:
         (_text(name), Nested(_text(value)) if is_nested else _text(value)) for name, value, is_nested in read.pairs
     ]
     fault = None if read.fault is None else Fault(Reason(read.fault[0]), read.fault[1])
-    receipt = Receipt(UUID(bytes=read.postback_id), read.received_us, read.remote_ip)
+    receipt = Receipt(read.postback_id, read.received_us, read.remote_ip)
     signed = None if read.signed is None else Signed(read.signed[0], tuple(read.signed[1]), read.signed[2])
     return Arrival(receipt, pairs, read.idempotency_key, fault, signed)
 

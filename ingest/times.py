@@ -29,9 +29,15 @@ def parse_time_ms(text: str) -> int | None:
 
     Finer digits are cut. None where the text is unreadable or outside the years 2000 to 2100.
     """
+    if len(text) == 10 and text.isascii() and text.isdigit():
+        return _within(int(text) * 1000)
     text = text.strip(BLANKS)
     ms = _rfc_3339_ms(text) if "-" in text else _epoch_ms(text)
-    return ms if ms is not None and EARLIEST_MS <= ms < END_MS else None
+    return _within(ms) if ms is not None else None
+
+
+def _within(ms: int) -> int | None:
+    return ms if EARLIEST_MS <= ms < END_MS else None
 
 
 def _epoch_ms(text: str) -> int | None:

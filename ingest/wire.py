@@ -78,10 +78,14 @@ _NAMES_OF: Final = {
     field: tuple(name for name, standard in STANDARD_ALIASES.items() if standard == field)
     for field in STANDARD_ALIASES.values()
 }
+FIELDS: Final = tuple(_NAMES_OF)
+"""The standard names."""
 _TEXT_FIELDS: Final = ("click_id", "goal", "txn_id", "event_id")
-_STATUSES: Final = frozenset({"approved", "pending", "rejected", "cancelled"})
+STATUSES: Final = frozenset({"approved", "pending", "rejected", "cancelled"})
 _DROPPED: Final = "_dropped"
 _CUT: Final = "_cut"
+COUNTS: Final = (_DROPPED, _CUT)
+"""Params of ours: how many parameters are missing, and how many are not whole."""
 _NO_ALIASES: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -129,9 +133,7 @@ def interpret(
     standard names: those are kept in params. Without, a field given twice must have one value. Values are trimmed;
     empty ones and unexpanded macros count as missing. `secret_names` never get into params.
     """
-    names: Mapping[str, str] = STANDARD_ALIASES
-    if aliases:
-        names, secret_names = _own_names(pairs, aliases, secret_names)
+    names, secret_names = own_names(pairs, aliases, secret_names)
     fault: Fault | None = None
     values: dict[str, str] = {}
     params: dict[str, object] = {}
@@ -193,7 +195,7 @@ def interpret(
     status = get("status")
     if status is not None:
         status = status.lower()
-        if status not in _STATUSES:
+        if status not in STATUSES:
             fault = fault or _bad("status", "expected approved, pending, rejected or cancelled")
             status = _loggable(status)
     event_ms: int | None = None
@@ -227,10 +229,12 @@ def interpret(
     )
 
 
-def _own_names(
+def own_names(
     pairs: Pairs, aliases: Mapping[str, str], secret_names: frozenset[str]
-) -> tuple[dict[str, str], frozenset[str]]:
+) -> tuple[Mapping[str, str], frozenset[str]]:
     """The names that count where `aliases` give some of the fields, and the names that must not get into params."""
+    if not aliases:
+        return STANDARD_ALIASES, secret_names
     names = names_for(aliases)
     for own_name, value in pairs:
         field = aliases.get(own_name)

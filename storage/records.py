@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 from typing import Final
-from uuid import UUID
 
 import msgspec
 import orjson
+from msgspec.structs import astuple
 
 
 class Kind(StrEnum):
@@ -24,10 +24,11 @@ class Kind(StrEnum):
     REJECTION = "r1"
 
 
-class Record(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A decided postback. Money in micros (1/1,000,000) of the currency unit; the fields stand in the line's order."""
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """A decided postback. Money in micros (1/1,000,000) of the currency unit; the fields stand in the line's order. Ids
+    are UUIDs in their usual form."""
 
-    log_id: UUID
+    log_id: str
     received_us: int
     reason: str | None = None
     advertiser_id: int | None = None
@@ -39,7 +40,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     click_id: str | None = None
     clicked_ms: int | None = None
     txn_id: str | None = None
-    conversion_id: UUID | None = None
+    conversion_id: str | None = None
     status: str | None = None
     country: str | None = None
     currency: str | None = None
@@ -51,13 +52,14 @@ class Record(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     exchange_rate_nanos: int | None = None
     event_ms: int | None = None
     remote_ip: str | None = None
-    params: dict[str, object]
+    params: dict[str, object] = {}
 
 
 COLUMNS: Final = Record.__struct_fields__
 """The columns of a payload line, in order."""
 
 _NULL: Final = "\\N"
+_LINE: Final = "\t".join(["%s"] * len(COLUMNS))
 _TABS: Final = len(COLUMNS) - 1
 _ESCAPES: Final = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
@@ -73,41 +75,14 @@ def encode(record: Record) -> bytes:
     Postgres has no U+0000 in text, so a line that holds one is refused by it later. Raises UnicodeEncodeError (or
     orjson.JSONEncodeError, for `params`) on a lone surrogate, which UTF-8 cannot carry.
     """
-    r = record
-    line = (
-        f"{r.log_id}\t{r.received_us}\t{_text(r.reason)}\t{_number(r.advertiser_id)}\t{_number(r.publisher_id)}\t"
-        f"{_number(r.campaign_id)}\t{_number(r.goal_id)}\t{_text(r.goal_value)}\t{_number(r.goal_version)}\t"
-        f"{_text(r.click_id)}\t{_number(r.clicked_ms)}\t{_text(r.txn_id)}\t{r.conversion_id or _NULL}\t"
-        f"{_text(r.status)}\t{_text(r.country)}\t{_text(r.currency)}\t{_number(r.sale_micros)}\t"
-        f"{_number(r.revenue_micros)}\t{_number(r.payout_micros)}\t{_number(r.original_micros)}\t"
-        f"{_text(r.original_currency)}\t{_number(r.exchange_rate_nanos)}\t{_number(r.event_ms)}\t"
-        f"{_text(r.remote_ip)}\t{_text(orjson.dumps(r.params).decode())}"
-    )
-    if "\n" in line or "\r" in line or line.count("\t") != _TABS:
-        return _encode_any(record)
+    values = astuple(record)
+    columns = [_NULL if value is None else value for value in values]
+    columns[-1] = orjson.dumps(record.params).decode()
+    line = _LINE % tuple(columns)
+    # What needs escaping is rare, and shows on the whole line.
+    if line.count("\\") != values.count(None) or line.count("\t") != _TABS or "\n" in line or "\r" in line:
+        escaped = [
+            column if value is None else escape(str(column)) for value, column in zip(values, columns, strict=True)
+        ]
+        return "\t".join(escaped).encode()
     return line.encode()
-
-
-def _text(value: str | None) -> str:
-    """Only the backslash is looked for in each column: what else needs escaping is rare and seen on the whole line."""
-    if value is None:
-        return _NULL
-    if "\\" in value:
-        return value.replace("\\", "\\\\")
-    return value
-
-
-def _number(value: int | None) -> int | str:
-    return _NULL if value is None else value
-
-
-def _encode_any(record: Record) -> bytes:
-    return "\t".join(_column(getattr(record, name)) for name in COLUMNS).encode()
-
-
-def _column(value: object) -> str:
-    if value is None:
-        return _NULL
-    if isinstance(value, dict):
-        return escape(orjson.dumps(value).decode())
-    return escape(str(value))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from uuid import UUID
 
 from dedup.policy import TrackMultiple
 from ingest.addresses import parse_networks
@@ -131,4 +130,6 @@ def click(
 
 def receipt(number: int = 1, *, after_ms: int = 60_000, remote_ip: str | None = "192.0.2.7") -> Receipt:
     """Received `after_ms` after the default click; a postback of its own for each `number`."""
-    return Receipt(UUID(int=0x01900000_0000_7000_8000_000000000000 + number), (CLICKED_MS + after_ms) * 1000, remote_ip)
+    return Receipt(
+        (0x01900000_0000_7000_8000 << 48 | number).to_bytes(16, "big"), (CLICKED_MS + after_ms) * 1000, remote_ip
+    )

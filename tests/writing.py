@@ -53,7 +53,7 @@ def conversion(number: int, *, click: str = "click", txn: str | None = None, **c
     """A conversion of 1.99 USD, decided from postback `number`."""
     txn_id = f"txn-{number}" if txn is None else txn
     record = Record(
-        log_id=UUID(int=number + 1),
+        log_id=str(UUID(int=number + 1)),
         received_us=RECEIVED_US + number,
         advertiser_id=1,
         publisher_id=10,
@@ -78,7 +78,7 @@ def conversion(number: int, *, click: str = "click", txn: str | None = None, **c
 
 
 def entry(record: Record, kind: Kind = Kind.CONVERSION) -> Entry:
-    return Entry(b"%d-0" % record.log_id.int, kind.encode(), encode(record))
+    return Entry(b"%d-0" % UUID(record.log_id).int, kind.encode(), encode(record))
 
 
 async def add(redis: Client, record: Record, kind: Kind = Kind.CONVERSION, prior: str | None = None) -> None:
@@ -149,7 +149,7 @@ async def count(pool: Pool, table: str) -> int:
     return number
 
 
-async def log_rows(pool: Pool) -> list[tuple[int, str, UUID | None, str]]:
+async def log_rows(pool: Pool) -> list[tuple[int, str, str | None, str]]:
     """(number of the postback, outcome, conversion id, params) of postback_log, by number."""
-    rows = await pool.fetch("SELECT log_id, outcome, conversion_id, params::text FROM postback_log ORDER BY log_id")
+    rows = await pool.fetch("SELECT log_id, outcome, conversion_id::text, params::text FROM postback_log ORDER BY log_id")
     return [(row[0].int - 1, row[1], row[2], row[3]) for row in rows]

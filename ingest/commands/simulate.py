@@ -7,7 +7,6 @@ import json
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
-from uuid import UUID
 from zlib import crc32
 
 import msgspec
@@ -29,9 +28,7 @@ from ingest.receiver import new_receipt
 from ingest.recorder import (
     Arrival,
     choose_click_id,
-    for_advertiser,
     outcome_of,
-    own_click_ids,
     read_postback,
     signature_of,
 )
@@ -114,13 +111,13 @@ class Simulator:
             vault = await asyncio.to_thread(ensure_vault, self._config.secret_key_path)
             snapshot = await load_snapshot(connection, vault)
         arrival = Arrival(new_receipt(None), pairs)
-        postback = read_postback(arrival, snapshot)
-        own = own_click_ids(arrival, snapshot)
-        named = [*own.values(), *([] if postback.click_id is None else [postback.click_id])]
+        click_id, own = snapshot.reading(None).click_ids(pairs)
+        named = [*own.values(), *([] if click_id is None else [click_id])]
         clicks = {click_id: await self._click(click_id) for click_id in dict.fromkeys(named)}
-        click_id = choose_click_id(own, postback.click_id, clicks, snapshot) if own else postback.click_id
+        if own:
+            click_id = choose_click_id(own, click_id, clicks, snapshot)
         click = None if click_id is None else clicks[click_id]
-        postback = for_advertiser(arrival, postback, click_id, click, snapshot)
+        postback = read_postback(arrival, click_id, click, snapshot)
         self._trace("postback", _said(postback))
         if postback.security_token is not None and _has_tokens(click, snapshot):
             self._trace("token", "given")
@@ -179,7 +176,7 @@ class Simulator:
         assert not isinstance(value, str)  # the client answers in bytes
         return value
 
-    async def _stored(self, conversion_id: UUID, clicked_ms: int) -> str | None:
+    async def _stored(self, conversion_id: str, clicked_ms: int) -> str | None:
         clicked_at = _EPOCH + timedelta(milliseconds=clicked_ms)
         fact: str | None = await self._pool.fetchval(_CLAIMED, conversion_id, clicked_at)
         return fact

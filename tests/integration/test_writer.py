@@ -74,7 +74,7 @@ async def test_a_conversion_arrives_whole_and_exact(redis: Redis, pool: Pool) ->
         "SELECT *, extract(epoch FROM clicked_at) AS clicked, extract(epoch FROM received_at) AS received,"
         " extract(epoch FROM event_at) AS event, params->>'sub1' AS sub1, params->'n' = '1' AS n FROM conversions"
     )
-    assert row["conversion_id"] == record.conversion_id
+    assert str(row["conversion_id"]) == record.conversion_id
     assert row["clicked"] * 1_000 == CLICKED_MS
     assert row["received"] * 1_000_000 == RECEIVED_US + 1
     assert row["event"] * 1_000 == 1_767_225_599_999
@@ -95,7 +95,7 @@ async def test_repeats_and_rejections_go_to_the_log(redis: Redis, pool: Pool) ->
     sent = conversion(3, txn="txn-1", original_micros=2_500_000, original_currency="EUR")
     await add(redis, sent, Kind.CONFLICT, prior="1.99\t\\NUSD")
     await add(redis, conversion(4, txn="txn-1", sale_micros=None), Kind.CONFLICT, prior="1.99USD")
-    rejected = Record(log_id=UUID(int=6), received_us=RECEIVED_US, reason="unknown_click", click_id="?", params={})
+    rejected = Record(log_id=str(UUID(int=6)), received_us=RECEIVED_US, reason="unknown_click", click_id="?", params={})
     await add(redis, rejected, Kind.REJECTION)
     observer = await drain(redis, pool)
 
@@ -212,7 +212,7 @@ async def test_a_dead_letter_is_written_once(pool: Pool) -> None:
 async def test_missing_partitions_are_made(pool: Pool) -> None:
     old_ms, old_us = 1_425_168_000_000 - 1, 1_425_168_000_000_000  # around 2015-03-01 00:00 UTC
     old = conversion(1, clicked_ms=old_ms)
-    late = Record(log_id=UUID(int=9), received_us=old_us, reason="unknown_click", params={})
+    late = Record(log_id=str(UUID(int=9)), received_us=old_us, reason="unknown_click", params={})
     counts = await store(pool, [entry(old), entry(conversion(2)), entry(late, Kind.REJECTION)])
     assert counts == BatchCounts(read=3, new=2, logged=1)
     rows = await pool.fetch(
@@ -253,7 +253,7 @@ POSTGRES_TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_charact
 @given(texts=st.lists(POSTGRES_TEXT | st.sampled_from(["\\N", "\\.", "\\", "a\tb\r\n", "''\"", "\\x41"]), max_size=30))
 async def test_text_comes_out_as_it_went_in(pool: Pool, texts: list[str]) -> None:
     records = [
-        Record(log_id=UUID(int=i), received_us=RECEIVED_US, txn_id=text, goal_value=text[::-1], params={"key": text})
+        Record(log_id=str(UUID(int=i)), received_us=RECEIVED_US, txn_id=text, goal_value=text[::-1], params={"key": text})
         for i, text in enumerate(texts)
     ]
     await pool.execute("DELETE FROM postback_log")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from uuid import RFC_4122
+from uuid import RFC_4122, UUID
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,7 +37,7 @@ def identity(policy: TrackMultiple, event: dict[str, object]) -> tuple[object, .
 def test_ids_are_well_formed_and_repeatable(policy: TrackMultiple, event: dict[str, object]) -> None:
     claim = claim_for(policy, **event)  # type: ignore[arg-type]  # the strategy makes what it takes
     assert claim == claim_for(policy, **event)  # type: ignore[arg-type]  # the same
-    made = claim.conversion_id
+    made = UUID(claim.conversion_id)
     assert (made.version, made.variant, made.int >> 80) == (8, RFC_4122, event["clicked_ms"])
     assert (claim.field is None) == (policy is TrackMultiple.YES and not event["event_id"])
 

@@ -4,7 +4,7 @@ import json
 import re
 import uuid
 from datetime import UTC, datetime, timedelta, timezone
-from urllib.parse import quote_plus, urlencode
+from urllib.parse import quote_plus, unquote_to_bytes, urlencode
 
 import orjson
 from hypothesis import given
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ingest.bodies import Nested
 from ingest.macros import is_macro
+from ingest.reading import Reading
 from ingest.times import parse_time_ms
 from ingest.wire import (
     STANDARD_ALIASES,
@@ -47,6 +48,13 @@ values = st.one_of(
     ),
 )
 wild_pairs = st.lists(st.tuples(names, values), max_size=45)
+plain_pairs = st.lists(
+    st.tuples(
+        st.sampled_from([*STANDARD_ALIASES, "order", "lead", "tok", *(f"p{number}" for number in range(8))]),
+        st.sampled_from(["a", "1.50", "usd", "Pending", "1790000000", "2026-11-01", "\u00e9", "x" * 255]) | values,
+    ),
+    max_size=8,
+)
 own_aliases = st.dictionaries(st.one_of(st.just("own"), names), st.sampled_from(FIELDS), max_size=3)
 
 json_values = st.recursive(
@@ -85,6 +93,34 @@ def test_any_bytes_survive_a_query(pairs: list[tuple[bytes, bytes]]) -> None:
         for name, value in read_query(raw)
     ]
     assert read == pairs
+
+
+@given(st.text("%&=+aF02636D3d\n\r\x01\u00e9\udcff", max_size=30))
+def test_a_query_is_read_as_the_url_standard_says(raw: str) -> None:
+    """https://url.spec.whatwg.org/#concept-urlencoded-parser, by the standard library's decoder."""
+
+    def decoded(text: str) -> str:
+        data = text.replace("+", " ").encode("utf-8", "surrogateescape")
+        return unquote_to_bytes(data).decode("utf-8", "surrogateescape")
+
+    pieces = [piece.partition("=") for piece in raw.split("&") if piece]
+    assert read_query(raw) == [(decoded(name), decoded(value)) for name, _, value in pieces]
+
+
+@given(
+    st.lists(st.one_of(plain_pairs, wild_pairs), min_size=1, max_size=3),
+    st.dictionaries(st.sampled_from(["order", "lead", "cid", "p1"]), st.sampled_from(FIELDS), max_size=2),
+)
+def test_layouts_change_nothing(postbacks: list[Pairs], aliases: dict[str, str]) -> None:
+    """What is read by the places of its values is what `interpret` says, the first time and every time after."""
+    secret_names, click_id_names = frozenset({"tok"}), frozenset({"lead", "order"})
+    reading = Reading(aliases, secret_names, click_id_names)
+    standard = Reading({}, secret_names, click_id_names)
+    for pairs in postbacks * 3:
+        assert reading.read(pairs) == interpret(pairs, aliases, secret_names=secret_names)
+        own = {name: interpret(pairs, {name: "click_id"}).click_id for name, _ in pairs if name in click_id_names}
+        given_own = {name: click_id for name, click_id in own.items() if click_id is not None}
+        assert standard.click_ids(pairs) == (interpret(pairs).click_id, given_own)
 
 
 @given(st.one_of(any_text, st.text("%&=+aF0 \u00e9\udcff", max_size=40), st.binary(max_size=40)))

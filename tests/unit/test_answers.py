@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
 import orjson
 import pytest
 
@@ -13,7 +11,7 @@ from ingest.outcome import AWAY, SPOOLED, UNAVAILABLE, Outcome, Result
 from ingest.reasons import Reason
 from ingest.wire import Fault
 
-ID = UUID("6507a5c0-f400-8abc-8000-000000000001")
+ID = "6507a5c0-f400-8abc-8000-000000000001"
 WITH_ID: dict[str, object] = {"conversion_id": ID}
 REFUSED: dict[str, object] = {"reason": Reason.BAD_AMOUNT, "detail": "sale_amount: negative"}
 FORBIDDEN: dict[str, object] = {"reason": Reason.BAD_TOKEN, "detail": "security_token: missing"}

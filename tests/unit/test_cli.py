@@ -119,11 +119,11 @@ def test_welcome_is_ready_to_paste() -> None:
 
 def test_record_reads_as_a_row() -> None:
     record = Record(
-        log_id=UUID(int=1),
+        log_id=str(UUID(int=1)),
         received_us=1_790_000_000_123_456,
         click_id="c",
         clicked_ms=1_790_000_000_001,
-        conversion_id=UUID(int=2),
+        conversion_id=str(UUID(int=2)),
         sale_micros=9_677_420,
         revenue_micros=0,
         payout_micros=10**18 - 1,

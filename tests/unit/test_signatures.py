@@ -17,7 +17,7 @@ from ingest.bodies import Nested, Pairs, read_query
 from ingest.catalog import Advertiser, Snapshot
 from ingest.decide import Decision, Rules, decide
 from ingest.reasons import Reason
-from ingest.recorder import Arrival, for_advertiser, read_postback, signature_of
+from ingest.recorder import Arrival, read_postback, signature_of
 from ingest.signatures import HEADER, WINDOW_MS, Route, Signed, problem, signed_parameters, signed_request
 from ingest.spool_records import HEADER as SPOOL_HEADER
 from ingest.spool_records import decode_segment, encode_arrival
@@ -259,7 +259,7 @@ def decided(
     world = catalog(of)
     at = receipt(after_ms=NOW_MS - CLICKED_MS, remote_ip=ip)
     arrival = Arrival(at, [("click_id", "click-1"), *pairs], signed=None if header is None else signed(header))
-    postback = for_advertiser(arrival, read_postback(arrival, world), "click-1", click(), world)
+    postback = read_postback(arrival, "click-1", click(), world)
     proof = signature_of(arrival, click(), world)
     return decide(at, postback, click(), world, Rules(window_ms=90 * DAY_MS), signed=proof)
 
