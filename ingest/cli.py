@@ -189,18 +189,51 @@ def dead_letters_discard(ids: Annotated[list[int], typer.Argument(metavar="ID...
 @app.command()
 def url(
     campaign: Annotated[int, typer.Argument(metavar="CAMPAIGN", help="The campaign's id.")],
-    goal: Annotated[str, typer.Argument(metavar="GOAL", help="The goal's value or id.")],
+    goal: Annotated[
+        str | None,
+        typer.Argument(metavar="GOAL", help="The goal's value or id; none: one URL for all goals.", show_default=False),
+    ] = None,
+    sender: Annotated[
+        str, typer.Option(metavar="SENDER", help="Whose macros; `postback senders` lists them.")
+    ] = "generic",
+    macro: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=MACRO", help="A macro of the advertiser's own, as txn_id={order_id}; repeatable."),
+    ] = None,
+    event_time: Annotated[bool, typer.Option("--event-time", help="With the time of the event.")] = False,
     base: Annotated[
         str | None,
         typer.Option(metavar="URL", help="Where the advertiser reaches us; none: this server's own address."),
     ] = None,
+    curl: Annotated[bool, typer.Option("--curl", help="A line for a shell, with sample values.")] = False,
     config: ConfigFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Print the event postback to hand to the advertiser, with macros for its system to fill in."""
     from ingest.commands.session import quietly
     from ingest.commands.url import show_url
 
-    asyncio.run(show_url(quietly(config), campaign, goal, base))
+    asyncio.run(
+        show_url(
+            quietly(config),
+            campaign,
+            goal,
+            base,
+            sender_name=sender,
+            macros=macro or (),
+            with_time=event_time,
+            as_curl=curl,
+            as_json=as_json,
+        )
+    )
+
+
+@app.command()
+def senders(as_json: AsJson = False) -> None:
+    """Show the macros of each sender that `postback url` knows."""
+    from ingest.commands.url import show_senders
+
+    show_senders(as_json=as_json)
 
 
 @app.command()

@@ -6,7 +6,7 @@ import re
 from typing import Final
 from urllib.parse import unquote
 
-MACRO_OPENERS: Final = "{[<$%"
+MACRO_OPENERS: Final = "{[<$%("
 """A value that starts with none of these and is none of MACRO_WORDS is no macro."""
 
 MACRO_WORDS: Final = frozenset(
@@ -31,6 +31,12 @@ _MACRO = re.compile(
             ("%%", "%%"),
         )
     )
+    # FreeMarker with a default: ${(event_data.revenue)!}
+    + r"|\$\{\([A-Za-z_][A-Za-z0-9_.~$+]{0,80}\)!\}"
+    # With an argument: {cl?Some Network}
+    + r"|\{[a-z]{1,16}\?[^{}?]{1,64}\}"
+    # In parentheses only these, since values may stand in them.
+    + r"|\((?:clickid|click-id|event-name|event-value|monetary|orig-monetary|currency|timestamp|mapped-iae)\)"
 )
 _LONGEST = 100
 

@@ -252,10 +252,21 @@ def test_url(running: Running) -> None:
     assert command.run("url", "100", "install")[0] == f"{running.url}/postback?click_id={{click_id}}&goal=install\n"
     assert command.run("url", "200", "2000", "--base", "https://t.example.com")[0] == (
         "https://t.example.com/postback?click_id={click_id}&goal=order&order={txn_id}&total={sale_amount}"
-        "&currency={currency}&shop_key={security_token}\n"
+        "&currency={currency}&shop_key=YOUR_TOKEN\n"
     )
-    assert "its goals: ad_view, install" in command.run("url", "100", "nope", code=1)[1]
+    assert "did you mean install? its goals: ad_view, install" in command.run("url", "100", "instal", code=1)[1]
     assert "there is no campaign 7" in command.run("url", "7", "install", code=1)[1]
+    output, errors = command.run("url", "100", "purchase", "--sender", "appsflyer", "--macro", "txn_id={order}")
+    assert output == (
+        f"{running.url}/postback?click_id={{clickid}}&goal=purchase&txn_id={{order}}&sale_amount={{event_revenue}}"
+        "&currency={event_revenue_currency}\n"
+    )
+    assert "clickid has to carry the click id" in errors
+    described = command.json("url", "100", "--sender", "branch", "--json")
+    assert isinstance(described, dict)
+    assert described["url"].startswith(f"{running.url}/postback?click_id=${{(last_attributed_touch_data.~click_id)!}}&")
+    with urlopen(shlex.split(command.run("url", "100", "install", "--curl")[0])[1], timeout=10) as answer:
+        assert json.load(answer)["reason"] == "unknown_click"
 
 
 def test_sql(running: Running) -> None:
