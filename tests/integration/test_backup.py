@@ -44,7 +44,7 @@ async def _all_stored(client: Client, txn_ids: list[str]) -> None:
 
 
 def _move(place: Path, other: Path) -> None:
-    """A copy with owners and modes, since under root PostgreSQL's files belong to another user; the original is gone."""
+    """A copy with owners and modes, since under root PostgreSQL's files are another user's; the original is gone."""
     subprocess.run(["cp", "-a", place, other], check=True)
     shutil.rmtree(place)
 
