@@ -15,9 +15,12 @@ from dedup.client import connect as connect_redis
 from dedup.redis import Durability, RedisDeduplicator, time_limit_s
 from ingest.addresses import parse_networks
 from ingest.admin import AdminKey, ensure_admin_key
+from ingest.api.handlers import CatalogApi
+from ingest.api_keys import KeyRing, stored_keys
 from ingest.catalog import Snapshot
 from ingest.catalog_feed import CatalogFeed
 from ingest.catalog_kept import kept_path
+from ingest.catalog_service import CatalogService
 from ingest.click_api import ClickApi
 from ingest.click_source import ClickSource
 from ingest.clicks import Click
@@ -45,6 +48,8 @@ MAX_WAITING = 10_000
 """Postbacks that may wait for their turn in one receiver; more are refused."""
 MAX_BODY_BYTES = 256 << 20
 """Bodies that one receiver holds at once; more are refused."""
+EDITING_CONNECTIONS = 2
+"""To Postgres, of each receiver, for those who look at the catalog and change it."""
 FINISH_S = 30.0
 """How long requests under way may take once a drain began."""
 
@@ -125,8 +130,24 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
         stack.push_async_callback(receiver.close)
         key = AdminKey(ensure_admin_key(config.admin_key_path))
         click_api = ClickApi(receiver, stored.register, clicks, deduplicator, key, metrics, now_ms)
+        # Of its own: those who edit the catalog never keep a click waiting for a connection.
+        editing = await open_pool(orders.postgres_dsn, EDITING_CONNECTIONS)
+        stack.push_async_callback(close_postgres, editing)
+        catalog_api = CatalogApi(
+            CatalogService(editing, vault),
+            KeyRing(key, stored_keys(editing), time.monotonic),
+            receiver.read_body,
+            config.server.paths[0],
+        )
         operations = Operations(metrics, intake.problem)
-        app = receiver_app(receiver, click_api, operations, paths=config.server.paths, max_body=config.server.max_body)
+        app = receiver_app(
+            receiver,
+            click_api,
+            catalog_api,
+            operations,
+            paths=config.server.paths,
+            max_body=config.server.max_body,
+        )
         fast = FastPath(receiver.submit_simple, frozenset(path.encode() for path in config.server.paths))
         server = await start_server(
             app,

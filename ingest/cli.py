@@ -28,9 +28,11 @@ catalog_app = typer.Typer(help="Campaigns, goals and rates as files.", no_args_i
 dead_letters_app = typer.Typer(
     help="What PostgreSQL refused for its data.", no_args_is_help=True, rich_markup_mode=None
 )
+keys_app = typer.Typer(help="Who may use the API, beside the admin key.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(clicks_app, name="clicks")
 app.add_typer(catalog_app, name="catalog")
 app.add_typer(dead_letters_app, name="dead-letters")
+app.add_typer(keys_app, name="keys")
 
 ConfigFile = Annotated[
     Path | None,
@@ -186,6 +188,64 @@ def dead_letters_discard(ids: Annotated[list[int], typer.Argument(metavar="ID...
     asyncio.run(discard(quietly(config), ids))
 
 
+@keys_app.command("create")
+def keys_create(
+    name: Annotated[str, typer.Option(metavar="NAME", help="Whose it is; stands in the catalog's history.")],
+    role: Annotated[
+        Literal["read", "admin"], typer.Option(help="read: looks at everything; admin: changes it too.")
+    ] = "read",
+    config: ConfigFile = None,
+) -> None:
+    """Make a key and print it. It is shown this once."""
+    from ingest.api_keys import Role
+    from ingest.commands.keys import create_key
+    from ingest.commands.session import quietly
+
+    asyncio.run(create_key(quietly(config), name, Role(role)))
+
+
+@keys_app.command("list")
+def keys_list(config: ConfigFile = None) -> None:
+    """Show all keys, revoked ones too."""
+    from ingest.commands.keys import list_keys
+    from ingest.commands.session import quietly
+
+    asyncio.run(list_keys(quietly(config)))
+
+
+@keys_app.command("revoke")
+def keys_revoke(
+    key_id: Annotated[int, typer.Argument(metavar="ID", help="As `postback keys list` shows it.")],
+    config: ConfigFile = None,
+) -> None:
+    """Make a key worthless, within five seconds everywhere."""
+    from ingest.commands.keys import revoke_key
+    from ingest.commands.session import quietly
+
+    asyncio.run(revoke_key(quietly(config), key_id))
+
+
+@app.command()
+def adjust(
+    what: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE|NAME=VALUE...", help="A CSV file with a header, or one line's names and values."),
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")] = False,
+    made_by: Annotated[
+        str | None, typer.Option("--by", metavar="NAME", help="Who is on record for it; none: who is logged in.")
+    ] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Refund, charge back or correct conversions, or give them a status. Idempotent. Exits with 1 if any is refused."""
+    from ingest.commands.adjust import adjust_by_file, adjust_one
+    from ingest.commands.session import quietly
+
+    if len(what) == 1 and "=" not in what[0]:
+        raise typer.Exit(asyncio.run(adjust_by_file(quietly(config), Path(what[0]), made_by, dry_run=dry_run)))
+    raise typer.Exit(asyncio.run(adjust_one(quietly(config), what, made_by, dry_run=dry_run)))
+
+
 @app.command()
 def url(
     campaign: Annotated[int, typer.Argument(metavar="CAMPAIGN", help="The campaign's id.")],
@@ -238,7 +298,12 @@ def senders(as_json: AsJson = False) -> None:
 
 @app.command()
 def simulate(
-    postback: Annotated[str, typer.Argument(metavar="POSTBACK", help="A query such as 'click_id=…&goal=…', or a URL.")],
+    postback: Annotated[
+        str, typer.Argument(metavar="POSTBACK", help="A query such as 'click_id=…&goal=…', a URL, or a JSON object.")
+    ],
+    remote_ip: Annotated[
+        str | None, typer.Option("--from", metavar="ADDRESS", help="Where it comes from; none: from nowhere known.")
+    ] = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -246,7 +311,7 @@ def simulate(
     from ingest.commands.session import quietly
     from ingest.commands.simulate import show_simulation
 
-    asyncio.run(show_simulation(quietly(config), postback, as_json=as_json))
+    asyncio.run(show_simulation(quietly(config), postback, remote_ip=remote_ip, as_json=as_json))
 
 
 @app.command()

@@ -299,7 +299,7 @@ def _check(config: Config, where: str) -> None:
     if not config.server.paths:
         refuse("server.paths", "at least one path is needed")
     for path in config.server.paths:
-        if not path.startswith("/") or path.rstrip("/") in _OTHER_PATHS:
+        if not path.startswith("/") or path.rstrip("/") in _OTHER_PATHS or f"{path}/".startswith("/api/v1/"):
             refuse("server.paths", f"{path!r} cannot be a postback path")
     if config.redis.url != EMBEDDED:
         try:

@@ -10,6 +10,7 @@ import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from ingest.api.handlers import CatalogApi
 from ingest.click_api import ClickApi
 from ingest.connections import Guard, GuardedHandler, GuardedSite
 from ingest.fast_protocol import SERVER, FastPath, FastProtocol
@@ -22,7 +23,13 @@ LINGER_S = 2.0
 
 
 def receiver_app(
-    receiver: Receiver, click_api: ClickApi, operations: Operations, *, paths: Sequence[str], max_body: int
+    receiver: Receiver,
+    click_api: ClickApi,
+    catalog_api: CatalogApi,
+    operations: Operations,
+    *,
+    paths: Sequence[str],
+    max_body: int,
 ) -> web.Application:
     """All routes of a receiver. Anything else is a 404 or 405 in JSON; nothing ever redirects."""
     app = web.Application(client_max_size=max_body)
@@ -36,6 +43,7 @@ def receiver_app(
     app.router.add_post("/clicks", click_api.clicks)
     app.router.add_route("*", "/clicks", _not_allowed("POST"))
     operations.add_to(app)
+    catalog_api.add_to(app)
     app.router.add_route("*", "/{path:.*}", _not_found)
 
     async def let_go(_: web.Request, response: web.StreamResponse) -> None:
