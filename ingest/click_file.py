@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import csv
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -14,18 +13,17 @@ from typing import BinaryIO, Final
 import orjson
 
 from ingest.clicks import ClickError, read_click
+from ingest.row_file import TOO_LONG, Lines, RowFileError, open_file, read_csv
 from storage.clicks import register_clicks
 from storage.postgres import Pool
 from storage.rows import NewClick, Registration
 
 CHUNK: Final = 5000
-MAX_LINE_BYTES: Final = 65_536
 MAX_ERRORS: Final = 1000
 """How many bad lines are kept for the report; all are counted."""
 
 REQUIRED: Final = ("click_id", "campaign_id", "publisher_id", "clicked_at")
 _NDJSON: Final = (".ndjson", ".jsonl")
-_TOO_LONG: Final = "longer than 64 KiB"
 
 Line = tuple[int, NewClick | ClickError]
 """(number of the line, from 1; its click or what is wrong with it)"""
@@ -35,10 +33,6 @@ OnProgress = Callable[[int, int], None]
 
 OnRegistered = Callable[[Sequence[Registration]], Awaitable[None]]
 """Given each chunk as it stands in Postgres now."""
-
-
-class ClickFileError(Exception):
-    """The file as a whole cannot be read; the message says why and what to do."""
 
 
 @dataclass(slots=True)
@@ -61,10 +55,10 @@ async def import_clicks(
 ) -> ImportResult:
     """Register the clicks of a file; a bad line is skipped and reported. Idempotent: run it again after a failure.
 
-    Raises ClickFileError, and what Postgres answers.
+    Raises RowFileError, and what Postgres answers.
     """
     result = ImportResult()
-    with await asyncio.to_thread(_open, path) as file:
+    with await asyncio.to_thread(open_file, path) as file:
         total = await asyncio.to_thread(lambda: path.stat().st_size)
         lines = read_file(path, file, clock_ms())
         while chunk := await asyncio.to_thread(lambda: list(islice(lines, CHUNK))):
@@ -94,72 +88,31 @@ async def _register(
             await on_registered(registrations)
 
 
-def _open(path: Path) -> BinaryIO:
-    try:
-        return path.open("rb")
-    except FileNotFoundError:
-        raise ClickFileError(f"{path}: no such file") from None
-    except OSError as error:
-        raise ClickFileError(f"{path}: cannot be read: {error.strerror}") from None
-
-
 def read_file(path: Path, file: BinaryIO, now_ms: int) -> Iterator[Line]:
     """The file's clicks, line by line; blank lines are left out. The name's ending says what it is.
 
-    Raises ClickFileError, some of it only when the first line is asked for.
+    Raises RowFileError, some of it only when the first line is asked for.
     """
     suffix = path.suffix.lower()
     if suffix == ".csv":
         return _read_csv(path, file, now_ms)
     if suffix in _NDJSON:
         return _read_ndjson(file, now_ms)
-    raise ClickFileError(f"{path}: the name must end in .csv, .ndjson or .jsonl, which says what is in it")
+    raise RowFileError(f"{path}: the name must end in .csv, .ndjson or .jsonl, which says what is in it")
 
 
 def _read_csv(path: Path, file: BinaryIO, now_ms: int) -> Iterator[Line]:
     # Bytes that are no UTF-8 get through as surrogates: a click_id with one is refused, in params they are replaced.
-    lines = _Lines(file)
-    rows = csv.reader(line.decode("utf-8", "surrogateescape") for line in lines)
-    header = _header(path, rows)
-    while True:
-        lines.cut = False
-        try:
-            row = next(rows)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield rows.line_num, ClickError(f"not valid CSV: {error}")
-            continue
-        if lines.cut:
-            yield rows.line_num, ClickError(_TOO_LONG)
-        elif len(row) == len(header):
-            yield rows.line_num, _click(dict(zip(header, row, strict=True)), now_ms)
-        elif row:
-            yield rows.line_num, ClickError(f"has {len(row)} columns, the header has {len(header)}")
-
-
-def _header(path: Path, rows: Iterator[list[str]]) -> list[str]:
-    try:
-        header = [name.removeprefix("\ufeff").strip() for name in next(rows, [])]
-    except csv.Error as error:
-        raise ClickFileError(f"{path}: the header is not valid CSV: {error}") from None
-    missing = [name for name in REQUIRED if name not in header]
-    if missing:
-        raise ClickFileError(
-            f"{path}: the first line must name the columns, with commas between them; missing: {', '.join(missing)}"
-        )
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise ClickFileError(f"{path}: the first line names a column twice: {', '.join(twice)}")
-    return header
+    for number, row in read_csv(path, file, REQUIRED):
+        yield number, ClickError(row) if isinstance(row, str) else _click(row, now_ms)
 
 
 def _read_ndjson(file: BinaryIO, now_ms: int) -> Iterator[Line]:
-    lines = _Lines(file)
+    lines = Lines(file)
     for number, line in enumerate(lines, 1):
         if lines.cut:
             lines.cut = False
-            yield number, ClickError(_TOO_LONG)
+            yield number, ClickError(TOO_LONG)
             continue
         if not line.strip():
             continue
@@ -174,25 +127,7 @@ def _read_ndjson(file: BinaryIO, now_ms: int) -> Iterator[Line]:
             yield number, ClickError("expected a JSON object")
 
 
-class _Lines:
-    """The lines of a file. What is longer than 64 KiB comes out empty and sets `cut`: no line fills the memory."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.cut = False
-
-    def __iter__(self) -> Iterator[bytes]:
-        while line := self._file.readline(MAX_LINE_BYTES):
-            if len(line) < MAX_LINE_BYTES or line.endswith(b"\n"):
-                yield line
-                continue
-            while line and not line.endswith(b"\n"):
-                line = self._file.readline(MAX_LINE_BYTES)
-            self.cut = True
-            yield b""
-
-
-def _click(fields: dict[str, object], now_ms: int) -> NewClick | ClickError:
+def _click(fields: Mapping[str, object], now_ms: int) -> NewClick | ClickError:
     try:
         return read_click(fields, now_ms)
     except ClickError as error:

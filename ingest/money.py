@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ingest.catalog import Terms
+from ingest.catalog import PayoutOf, Rate, Terms
 
 MICROS: Final = 1_000_000
 LIMIT_MICROS: Final = 10**18
@@ -108,6 +108,13 @@ def price(terms: Terms, base_micros: int) -> int:
     if not terms.micro_percent:
         return terms.fixed_micros
     return terms.fixed_micros + div_half_even(base_micros * terms.micro_percent, _MICRO_PERCENTS_IN_ONE)
+
+
+def amounts(rate: Rate, sale_micros: int) -> tuple[int, int]:
+    """(revenue, payout) in micros of a sale, 0 where there is none. Each may reach LIMIT_MICROS."""
+    revenue_micros = price(rate.revenue, sale_micros)
+    base_micros = sale_micros if rate.payout_of is PayoutOf.SALE else revenue_micros
+    return revenue_micros, price(rate.payout, base_micros)
 
 
 def convert(micros: int, rate_nanos: int) -> int:

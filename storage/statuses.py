@@ -16,6 +16,8 @@ HELD: Final = "held:"
 
 APPROVED: Final = "approved"
 PENDING: Final = "pending"
+STATUSES: Final = frozenset({APPROVED, PENDING, "cancelled", "rejected"})
+"""Every status that a conversion can have."""
 
 
 def held(hold_ms: int) -> str:

@@ -6,10 +6,10 @@ from redis.exceptions import RedisError
 
 from ingest.admin import AdminKeyError
 from ingest.catalog_file import CatalogError
-from ingest.click_file import ClickFileError
 from ingest.commands.session import CommandError
 from ingest.config import ConfigError
 from ingest.engines import EngineError
+from ingest.row_file import RowFileError
 from ingest.serve import ServeError
 from ingest.supervisor import WorkerFailedError
 from ingest.vault import VaultError
@@ -18,11 +18,11 @@ from storage.postgres import DriverError, PostgresError
 
 _SAID_WELL = (
     AdminKeyError,
-    ClickFileError,
     CommandError,
     ConfigError,
     EngineError,
     MigrationError,
+    RowFileError,
     ServeError,
     VaultError,
     WorkerFailedError,

@@ -9,7 +9,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from ingest.click_file import CHUNK, ClickFileError, import_clicks
+from ingest.click_file import CHUNK, import_clicks
+from ingest.row_file import RowFileError
 from storage.clicks import COPY_FROM, fetch_clicks, register_clicks
 from storage.postgres import Pool, close, open_pool
 from storage.rows import NewClick, Registration, StoredClick
@@ -148,7 +149,7 @@ async def test_errors_are_counted_but_not_all_kept(pool: Pool, tmp_path: Path) -
 
 
 async def test_a_file_that_cannot_be_read_says_why(pool: Pool, tmp_path: Path) -> None:
-    with pytest.raises(ClickFileError, match="no such file"):
+    with pytest.raises(RowFileError, match="no such file"):
         await import_clicks(tmp_path / "none.csv", pool)
-    with pytest.raises(ClickFileError, match="Is a directory"):
+    with pytest.raises(RowFileError, match="Is a directory"):
         await import_clicks(tmp_path, pool)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ingest.click_file import MAX_LINE_BYTES, ClickFileError, read_file
+from ingest.click_file import read_file
 from ingest.clicks import ClickError
+from ingest.row_file import MAX_LINE_BYTES, RowFileError
 from storage.rows import NewClick
 
 NOW_MS = 1_793_534_400_000
@@ -72,7 +73,7 @@ def test_bad_csv_lines_are_named_and_the_others_stand() -> None:
     ],
 )
 def test_a_bad_header_refuses_the_file(data: str, problem: str) -> None:
-    with pytest.raises(ClickFileError) as caught:
+    with pytest.raises(RowFileError) as caught:
         read("x.csv", data)
     assert str(caught.value).startswith("x.csv: the first line")
     assert problem in str(caught.value)
@@ -113,7 +114,7 @@ def test_a_line_as_long_as_may_be_is_read() -> None:
 
 @pytest.mark.parametrize("name", ["x.json", "x.csv.gz", "clicks", "x.tsv"])
 def test_an_unknown_ending_is_refused(name: str) -> None:
-    with pytest.raises(ClickFileError, match=r"must end in \.csv, \.ndjson or \.jsonl"):
+    with pytest.raises(RowFileError, match=r"must end in \.csv, \.ndjson or \.jsonl"):
         read(name, "")
 
 
