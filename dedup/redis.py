@@ -143,6 +143,17 @@ class RedisDeduplicator:
             return "WAITAOF", 1, 0, timeout_ms
         return "WAIT", 1, timeout_ms
 
+    async def claimed(self, click_id: str, field: str) -> bytes | None:
+        """The fact that is claimed in the click's field, None where nothing is. For looking only: by the time it is
+        known it may be another. Raises QueueUnavailableError."""
+        (key,) = self._click_keys(crc32(click_id.encode()) % self._partitions, [click_id])
+        try:
+            held = await self._client.hget(key, field.encode())
+        except CLIENT_ERRORS as error:
+            raise QueueUnavailableError(str(error)) from error
+        assert not isinstance(held, str)  # the client answers in bytes
+        return None if held is None else held[TOKEN_BYTES:]
+
     async def problem(self) -> str | None:
         """Why claims cannot be accepted just now; None if nothing is known to be in their way. Of a cluster each
         primary must answer, and one at least must be able to confirm what is written. Ask twice a second: partitions

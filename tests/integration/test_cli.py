@@ -209,7 +209,7 @@ def test_simulate_writes_nothing(running: Running) -> None:
         made = command.json("simulate", "--json", query)
         assert (client.dbsize(), client.exists("pb:{0}:click:demo-us-2")) == before
     assert isinstance(made, dict)
-    assert list(made) == ["verdict", "conversion_id", "reason", "detail", "steps", "record"]
+    assert list(made) == ["verdict", "conversion_id", "reason", "detail", "steps", "record", "claim", "answer"]
     assert (made["verdict"], made["record"]["revenue"], made["record"]["payout"]) == ("accepted", "2", "1.4")
     assert made["record"]["conversion_id"] == made["conversion_id"]
     assert {"click", "campaign", "goal", "rate", "money", "claim", "claimed"} <= {
@@ -220,7 +220,8 @@ def test_simulate_writes_nothing(running: Running) -> None:
 
     repeated = command.json("simulate", "--json", query)
     changed = command.json("simulate", "--json", f"http://any.example/postback?{query.replace('=10', '=11')}")
-    refused = command.json("simulate", "--json", "click_id=demo-shop-1&order=S2&total=5&shop_key=wrong-key-1")
+    body = {"click_id": "demo-shop-1", "order": "S2", "total": 5, "shop_key": "wrong-key-1"}
+    refused = command.json("simulate", "--json", json.dumps(body))
     assert isinstance(repeated, dict)
     assert isinstance(changed, dict)
     assert isinstance(refused, dict)

@@ -17,8 +17,8 @@ from ingest.commands.output import facts, table, visible
 from ingest.commands.serve import welcome_text
 from ingest.commands.servers import running_servers
 from ingest.commands.session import CommandError, configured
-from ingest.commands.simulate import record_columns
 from ingest.config import Config, ConfigError
+from ingest.record_columns import record_columns
 from ingest.serve import state_path
 from storage.migrate import MigrationError
 from storage.postgres import PostgresError
