@@ -30,12 +30,13 @@ from storage.postgres import Pool, close, open_pool
 from storage.rows import NewClick
 from tests.catalogs import DAY_MS
 from tests.platform import load_sample
-from tests.writing import drain
+from tests.writing import Observer, drained, running, writer
 
 _TABLES = """
 SELECT oid::regclass::text FROM pg_class
 WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
 """
+PARTITIONS = 4
 RULES = Rules(window_ms=90 * DAY_MS)
 NOW_MS = time.time_ns() // 1_000_000
 OTHER_SHOP = "click_id=shop&order=S1&total=9&shop_key="
@@ -118,7 +119,7 @@ async def world(redis_url: str, postgres_dsn: str, tmp_path: Path) -> AsyncItera
         await register_clicks(
             pool, [NewClick(name, campaign, 10, NOW_MS - 60_000, country, {}) for name, campaign, country in new]
         )
-        claims = RedisDeduplicator(redis, partitions=1, max_backlog=1000)
+        claims = RedisDeduplicator(redis, partitions=PARTITIONS, max_backlog=1000)
         lookup = StoredClicks(pool, lambda: NOW_MS).lookup
         clicks = ClickSource(claims, lookup, expires_ms=expiry(lambda: snapshot, RULES))
         recorder = Recorder(claims, clicks, lambda: snapshot, RULES, Unobserved())
@@ -149,7 +150,8 @@ async def test_what_redis_forgot_is_found_in_postgres(world: World) -> None:
     text = "click_id=game&goal=purchase&txn_id=T1&sale_amount=49.99"
     accepted = await world.recorded(text)
     held = await world.simulated(text)
-    await drain(world.redis, world.pool)
+    async with running(writer(world.redis, world.pool, Observer(), partitions=PARTITIONS)):
+        await drained(world.redis, PARTITIONS)
     await world.redis.flushdb()
     repeat = await world.simulated(text)
     other = await world.simulated(text.replace("49.99", "50"))
