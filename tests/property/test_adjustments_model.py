@@ -1,0 +1,274 @@
+"""Statuses and adjustments on a real Postgres against a plain model, over random histories: batches in any order and
+delivered again, holds, operators, refunds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TypeVar
+from uuid import UUID
+
+import msgspec
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
+
+from ingest.adjusting import Done, apply_requests
+from ingest.adjustment_file import read_request
+from ingest.catalog_file import parse_catalog
+from ingest.catalog_import import import_catalog
+from storage.holds import release_holds
+from storage.postgres import Pool, close, open_pool
+from storage.queue import Entry
+from storage.records import Kind
+from tests.writing import conversion, entry, store
+
+CATALOG = """
+advertisers = [{ id = 1, name = "A" }]
+[[campaigns]]
+id = 100
+advertiser = 1
+name = "C"
+currency = "USD"
+[[campaigns.goals]]
+id = 1000
+title = "Purchase"
+value = "purchase"
+[[campaigns.goals.rates]]
+revenue = { fixed = "2", percent = "10" }
+payout = { fixed = "1", percent = "50", of = "revenue" }
+"""
+BASE_US = 1_577_836_800_000_000  # 2020-01-01: long before any operator speaks
+EVENTS = 3
+NUMBERS = count()
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Said:
+    """A postback: its place in the order of what is said, its kind, its status as the line has it."""
+
+    number: int
+    event: int
+    received_us: int
+    kind: Kind
+    status: str
+
+    @property
+    def given(self) -> str | None:
+        return self.status[1:] if self.status.startswith("=") else None
+
+
+@dataclass
+class Event:
+    """What should be of one event."""
+
+    stored: Said | None = None
+    given: dict[tuple[int, int], str] = field(default_factory=dict)
+    is_waiting: bool = False
+    is_released: bool = False
+    sale: int = 100
+    revenue: int = 1200
+    payout: int = 700
+    made: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def deliver(self, said: Said) -> None:
+        if said.kind is Kind.CONVERSION:
+            if self.stored is None:
+                self.stored = said
+            self.is_waiting |= said.status.startswith("held:")
+            if said == self.stored:
+                return
+        if said.given:
+            self.given[said.received_us, said.number] = said.given
+
+    def release(self) -> None:
+        if self.is_waiting and self.stored and not self.stored.given and not self.given:
+            self.is_released |= self.first_status == "pending"
+        self.is_waiting = False
+
+    @property
+    def first_status(self) -> str:
+        assert self.stored is not None
+        return self.stored.given or self.stored.status.replace("held:1", "pending")
+
+    @property
+    def status(self) -> str:
+        """By ADR 16: the last that was given; the hold's; the first."""
+        assert self.stored is not None
+        own = {(self.stored.received_us, -1): self.stored.given} if self.stored.given else {}
+        words = {**self.given, **own}
+        if words:
+            return str(words[max(words)])
+        return "approved" if self.is_released else self.first_status
+
+    def adjust(self, key: str, asked: tuple[str, ...]) -> Done:
+        """By ADR 17, in cents; all amounts here are whole cents."""
+        kind, amount = asked
+        if key in self.made:
+            made = self.made[key]
+            return Done.KNOWN if made == asked or (made[0] == kind and amount == "all") else Done.REFUSED
+        if kind == "correction":
+            if self.payout + int(amount) < 0:
+                return Done.REFUSED
+            self.payout += int(amount)
+        else:
+            taken = self.sale if amount == "all" else int(amount)
+            if not (self.sale or self.revenue or self.payout) or taken > self.sale or (taken == 0 and amount != "all"):
+                return Done.REFUSED
+            if taken == self.sale:
+                self.sale = self.revenue = self.payout = 0
+            elif self.payout < 5 * taken:
+                return Done.REFUSED
+            else:
+                self.sale, self.revenue, self.payout = (
+                    self.sale - taken,
+                    self.revenue - 10 * taken,
+                    self.payout - 5 * taken,
+                )
+        self.made[key] = asked
+        return Done.APPLIED
+
+
+class History(RuleBasedStateMachine):
+    """The machine; `pool` and `runner` are the test's."""
+
+    pool: Pool
+    runner: asyncio.Runner
+    queued = Bundle("queued")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events = [Event() for _ in range(EVENTS)]
+        self.names = [f"event-{next(NUMBERS)}" for _ in range(EVENTS)]
+        self.operators = count()
+
+    def await_(self, awaitable: Awaitable[T]) -> T:
+        async def wait() -> T:
+            return await awaitable
+
+        return self.runner.run(wait())
+
+    def id_of(self, event: int) -> UUID:
+        return UUID(str(conversion(0, txn=self.names[event]).conversion_id))
+
+    def entry_of(self, said: Said) -> Entry:
+        record = conversion(said.number, txn=self.names[said.event], status=said.status, received_us=said.received_us)
+        money = {"sale_micros": 100_000_000, "revenue_micros": 12_000_000, "payout_micros": 7_000_000}
+        return entry(msgspec.structs.replace(record, **money), said.kind)
+
+    @rule(
+        target=queued,
+        event=st.integers(0, EVENTS - 1),
+        said=st.lists(
+            st.tuples(
+                st.integers(0, 20),
+                st.sampled_from([Kind.CONVERSION, Kind.DUPLICATE, Kind.CONFLICT]),
+                st.sampled_from(["approved", "held:1", "pending", "=approved", "=pending", "=rejected", "=cancelled"]),
+            ),
+            min_size=1,
+            max_size=3,
+        ),
+    )
+    def say(self, event: int, said: list[tuple[int, Kind, str]]) -> Said:
+        """Postbacks are queued: a spool may hold one back, so their times are in no order."""
+        made = []
+        for at, kind, status in said:
+            number = next(NUMBERS)
+            made.append(Said(number, event, BASE_US + at * 1_000_000 + number, kind, status))
+        return multiple(*made)  # type: ignore[return-value]  # hypothesis says so of what it takes apart
+
+    @rule(batch=st.lists(queued, min_size=1, max_size=6))
+    def deliver(self, batch: list[Said]) -> None:
+        """Some of what is queued, or was delivered before, in one transaction."""
+        self.await_(store(self.pool, [self.entry_of(said) for said in batch]))
+        for said in sorted(batch, key=lambda said: (said.kind is not Kind.CONVERSION, said.received_us)):
+            self.events[said.event].deliver(said)
+
+    @rule()
+    def release(self) -> None:
+        async def release() -> int | None:
+            async with self.pool.acquire() as connection:
+                return await release_holds(connection)
+
+        assert self.await_(release()) is not None
+        for event in self.events:
+            event.release()
+
+    def ask(self, event: int, **fields: str) -> Done:
+        async def apply() -> Done:
+            async with self.pool.acquire() as connection:
+                request = read_request({"conversion_id": str(self.id_of(event)), **fields})
+                (verdict,) = await apply_requests(connection, [request], "anna")
+            return verdict.done
+
+        return self.await_(apply())
+
+    @rule(event=st.integers(0, EVENTS - 1), status=st.sampled_from(["approved", "pending", "rejected"]))
+    def decide(self, event: int, status: str) -> None:
+        done = self.ask(event, status=status)
+        model = self.events[event]
+        if model.stored is None:
+            assert done is Done.REFUSED
+        elif model.status == status and (model.given or model.stored.given):
+            assert done is Done.KNOWN
+        else:
+            assert done is Done.APPLIED
+            model.given[BASE_US * 2, next(self.operators)] = status
+
+    @rule(
+        event=st.integers(0, EVENTS - 1),
+        asked=st.tuples(st.sampled_from(["refund", "chargeback"]), st.sampled_from(["1", "30", "40", "100", "all"]))
+        | st.tuples(st.just("correction"), st.sampled_from(["-700", "-1", "250"])),
+        key=st.sampled_from(["a", "b", "c", "d"]),
+    )
+    def adjust(self, event: int, asked: tuple[str, str], key: str) -> None:
+        kind, amount = asked
+        fields = {"kind": kind, "reference": key}
+        if kind == "correction":
+            fields["payout"] = f"{'-' if amount[0] == '-' else ''}{int(amount.lstrip('-')) / 100:.2f}"
+        elif amount != "all":
+            fields["sale_amount"] = amount
+        done = self.ask(event, **fields)
+        model = self.events[event]
+        assert done is (Done.REFUSED if model.stored is None else model.adjust(key, asked))
+
+    @invariant()
+    def postgres_equals_model(self) -> None:
+        rows = self.await_(
+            self.pool.fetch(
+                "SELECT conversion_id, first_status, status, net_sale_amount, net_revenue * 100, net_payout * 100,"
+                " adjustments FROM conversions_net WHERE conversion_id = ANY($1::uuid[])",
+                [self.id_of(event) for event in range(EVENTS)],
+            )
+        )
+        found = {row[0]: tuple(row)[1:] for row in rows}
+        assert found == {
+            self.id_of(place): (one.first_status, one.status, one.sale, one.revenue, one.payout, len(one.made))
+            for place, one in enumerate(self.events)
+            if one.stored is not None
+        }
+
+
+def test_any_history(postgres_dsn: str) -> None:
+    with asyncio.Runner() as runner:
+        pool = runner.run(open_pool(postgres_dsn, 1))
+
+        async def prepare() -> None:
+            async with pool.acquire() as connection:
+                await import_catalog(connection, parse_catalog(CATALOG))
+
+        runner.run(prepare())
+        machine = type("Machine", (History,), {"pool": pool, "runner": runner})
+        run_state_machine_as_test(
+            machine,
+            settings=settings(
+                max_examples=25,
+                stateful_step_count=25,
+                deadline=None,
+                suppress_health_check=[HealthCheck.too_slow],
+            ),
+        )
+        runner.run(close(pool))
