@@ -16,7 +16,7 @@ from storage.postgres import AWAY, Pool, borrowed
 
 FRESH_S: Final = 5.0
 """How long the keys are used before they are read again: a revoked one is good for so long at most."""
-MISS_S: Final = 1.0
+MISS_S: Final = 0.2
 """How soon they are read again for a key that is not among them: it may be new."""
 TIMEOUT_S: Final = 5.0
 PREFIX: Final = "pbk_"

@@ -14,10 +14,11 @@ from storage.rows import CampaignRow, CatalogRows, GoalRow
 
 
 class CatalogError(Exception):
-    """A catalog that is refused. `problems`: one line each, with its place; `found`: the same, taken apart."""
+    """A catalog that is refused. `problems`: one line each, with its place; `found`: the same, taken apart. A text is a
+    problem of the whole."""
 
-    def __init__(self, found: Iterable[CatalogProblem]) -> None:
-        self.found = tuple(found)
+    def __init__(self, found: Iterable[CatalogProblem | str]) -> None:
+        self.found = tuple(CatalogProblem("", one) if isinstance(one, str) else one for one in found)
         self.problems = tuple(map(str, self.found))
         super().__init__("\n".join(self.problems))
 
@@ -36,7 +37,7 @@ def parse_catalog(text: str, vault: Vault | None = None) -> CatalogFile:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise CatalogError([CatalogProblem("", f"not valid TOML: {error}")]) from None
+        raise CatalogError([f"not valid TOML: {error}"]) from None
     problems: list[CatalogProblem] = []
     reader = CatalogReader(vault)
     root = Table(document, "", problems)

@@ -8,7 +8,6 @@ from typing import Final
 
 from ingest.catalog_change import Changes, changes_between, make_changes, problems_of
 from ingest.catalog_file import CatalogError, CatalogFile
-from ingest.catalog_table import CatalogProblem
 from ingest.catalog_toml import format_catalog
 from storage.catalog_store import lock_catalog, read_catalog, select_catalog
 from storage.postgres import Connection, IntegrityError
@@ -54,7 +53,7 @@ async def import_catalog(connection: Connection, catalog: CatalogFile) -> Import
             await make_changes(connection, changes, CHANGED_BY)
             return _summary(changes, catalog.rows)
     except IntegrityError as error:
-        raise CatalogError([CatalogProblem("", f"the database refuses the catalog: {error}")]) from None
+        raise CatalogError([f"the database refuses the catalog: {error}"]) from None
 
 
 async def export_catalog(connection: Connection) -> str:

@@ -131,7 +131,7 @@ class CatalogService:
             try:
                 merged = merge_patch(view_of(row, self._vault), patch)
             except ValueError as error:
-                raise CatalogError([CatalogProblem("", str(error))]) from None
+                raise CatalogError([str(error)]) from None
             assert isinstance(merged, dict), "a view that an object was merged into"
             given = {key: value for key, value in merged.items() if value is not None}
             wanted = await asyncio.to_thread(row_of, kind, given, self._vault, present=row)
@@ -198,7 +198,7 @@ class CatalogService:
                 await lock_catalog(connection)
                 yield connection
         except IntegrityError as error:
-            raise CatalogError([CatalogProblem("", f"the database refuses it: {error}")]) from None
+            raise CatalogError([f"the database refuses it: {error}"]) from None
 
 
 def _after(cursor: str | None, name: str, first: T, read: Callable[[list[object]], T]) -> T:

@@ -23,6 +23,8 @@ from ingest.wire import STANDARD_ALIASES
 STANDARD_NAMES: Final = frozenset(STANDARD_ALIASES.values())
 """The parameters of a postback that an alias can stand for."""
 
+STORED: Final = "stored:"
+"""What stands for a secret that is stored: given back, it keeps it. `ingest.catalog_views` makes and resolves such."""
 GUARDED: Final = "security_token"
 
 MAX_NAME: Final = 200
@@ -167,7 +169,7 @@ def security_tokens(value: object) -> tuple[str, ...]:
 
 
 def _security_token(value: object) -> str:
-    token = text(255)(value)
+    token = _new_secret(value)
     if not token.startswith("sha256:"):
         return token_digest(token)
     if not _DIGEST.fullmatch(token):
@@ -175,11 +177,18 @@ def _security_token(value: object) -> str:
     return token
 
 
+def _new_secret(value: object) -> str:
+    secret = text(255)(value)
+    if secret.startswith(STORED):
+        raise ValueError(f'"{STORED}…" stands for one that is stored, and there is none that is called so')
+    return secret
+
+
 def signing_secrets(vault: Vault | None) -> Callable[[object], tuple[str, ...]]:
     """Secrets, encrypted; one that is encrypted already is encrypted anew. No message shows a secret."""
 
     def read(value: object) -> str:
-        secret = text(255)(value)
+        secret = _new_secret(value)
         if vault is None:
             raise ValueError("cannot be encrypted: there is no key")
         if secret.startswith(PREFIX):

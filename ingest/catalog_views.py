@@ -16,8 +16,6 @@ from ingest.margins import margin_document, payout_warnings
 from ingest.vault import PREFIX, Vault
 from storage.rows import AdvertiserRow, GoalRow
 
-STORED: Final = "stored:"
-"""What stands for a secret that is stored: given back, it keeps it."""
 READ_ONLY: Final = ("version", "margins", "warnings")
 """Keys of a view that say nothing on the way in."""
 _SHOWN: Final = 12
@@ -45,7 +43,7 @@ def row_of(kind: Kind, view: Mapping[str, object], vault: Vault, *, present: Row
     problems: list[CatalogProblem] = []
     document = {key: value for key, value in view.items() if key not in READ_ONLY}
     if isinstance(present, AdvertiserRow):
-        _resolve(document, present, vault, problems)
+        _resolve(document, present, vault)
     table = Table(document, "", problems)
     reader = CatalogReader(vault)
     row: Row
@@ -80,17 +78,13 @@ def _secrets(row: AdvertiserRow) -> dict[str, tuple[str, ...]]:
 def _reference(stored: str, vault: Vault) -> str:
     """A keyed fingerprint: without the vault's key nobody can try tokens against it."""
     sealed = stored if stored.startswith(PREFIX) else vault.seal(stored)
-    return STORED + sealed.removeprefix(PREFIX)[:_SHOWN]
+    return values.STORED + sealed.removeprefix(PREFIX)[:_SHOWN]
 
 
-def _resolve(document: dict[str, object], present: AdvertiserRow, vault: Vault, problems: list[CatalogProblem]) -> None:
+def _resolve(document: dict[str, object], present: AdvertiserRow, vault: Vault) -> None:
     """Put what is stored in the place of references to it."""
     for key, stored in _secrets(present).items():
         by_reference = {_reference(secret, vault): secret for secret in stored}
         given = document.get(key)
-        if not isinstance(given, list):
-            continue
-        for index, item in enumerate(given):
-            if isinstance(item, str) and item.startswith(STORED) and item not in by_reference:
-                problems.append(CatalogProblem(key, f"item {index}: there is none stored that is called so"))
-        document[key] = [by_reference.get(item, item) if isinstance(item, str) else item for item in given]
+        if isinstance(given, list):
+            document[key] = [by_reference.get(item, item) if isinstance(item, str) else item for item in given]

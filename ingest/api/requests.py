@@ -14,7 +14,7 @@ from ingest.catalog_file import CatalogError
 from ingest.catalog_service import MAX_PAGE, Key, NoSuchError
 from ingest.catalog_table import CatalogProblem
 
-MAX_DOCUMENT_BYTES: Final = 1 << 20
+MAX_DOCUMENT_BYTES: Final = 512 << 10
 DEFAULT_LIMIT: Final = 50
 JSON: Final = "application/json"
 MERGE_PATCH: Final = "application/merge-patch+json"
@@ -85,7 +85,7 @@ async def document_in(request: web.Request, read_body: ReadBody, media_types: It
     except orjson.JSONDecodeError as error:
         raise RefusedError(400, f"body: not valid JSON: {error}") from None
     if not isinstance(document, dict):
-        raise CatalogError([CatalogProblem("", "expected a JSON object")])
+        raise CatalogError(["expected a JSON object"])
     return document
 
 
