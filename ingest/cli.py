@@ -14,6 +14,8 @@ from typing import Annotated, Literal
 import typer
 
 from ingest import __version__
+from ingest.cli_analysts import add_analyst_commands
+from ingest.cli_options import AsJson, ConfigFile
 
 app = typer.Typer(
     name="postback",
@@ -33,17 +35,7 @@ app.add_typer(clicks_app, name="clicks")
 app.add_typer(catalog_app, name="catalog")
 app.add_typer(dead_letters_app, name="dead-letters")
 app.add_typer(keys_app, name="keys")
-
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        metavar="FILE",
-        envvar="POSTBACK_CONFIG",
-        help="The configuration; none: ./config.toml if there is one, else the defaults.",
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
+add_analyst_commands(app)
 
 
 def _say_version(asked: bool) -> None:

@@ -9,6 +9,7 @@ from ingest.catalog_file import CatalogError
 from ingest.commands.session import CommandError
 from ingest.config import ConfigError
 from ingest.engines import EngineError
+from ingest.parquet_file import ParquetMissingError
 from ingest.row_file import RowFileError
 from ingest.serve import ServeError
 from ingest.supervisor import WorkerFailedError
@@ -22,6 +23,7 @@ _SAID_WELL = (
     ConfigError,
     EngineError,
     MigrationError,
+    ParquetMissingError,
     RowFileError,
     ServeError,
     VaultError,

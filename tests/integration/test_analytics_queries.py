@@ -14,7 +14,7 @@ import pytest
 from storage.analytics import READABLE, ParameterError, Value, analyst_queries, grant_readonly
 from storage.postgres import Connection, PostgresError, close, connect
 from tests import servers
-from tests.analytics_data import DAY, NEXT_DAY, fill
+from tests.analytics_data import DAY, FIRST_DAY, NEXT_DAY, fill
 from tests.servers import PostgresServer
 
 ROWS: Final = int(os.environ.get("ANALYTICS_ROWS", "25000"))
@@ -110,7 +110,7 @@ async def test_the_sums_are_those_of_the_rows(connection: Connection) -> None:
     )
     steps = await connection.fetch(analyst_queries()["funnel"].given(VALUES))
     assert [row["goal"] for row in steps] == ["Install", "Register", "Purchase"]
-    conflicts = await connection.fetch(analyst_queries()["conflicts"].given(VALUES))
+    conflicts = await connection.fetch(analyst_queries()["conflicts"].given({**VALUES, "since": FIRST_DAY}))
     assert {(row["counted"], row["sent"]) for row in conflicts} == {("1USD", "2USD")}
 
 
