@@ -8,8 +8,8 @@ from typing import Final
 from storage.postgres import Connection
 from storage.sqlfiles import queries
 
-MAX_ROWS: Final = 20_000
-"""Rows of a queue, or changed conversions, in one transaction: a second's work."""
+MAX_ROWS: Final = 5_000
+"""Rows of a queue, or changed conversions, in one transaction: less than a second's work."""
 
 _BLOCKS: Final = ("count_anew", "fold_conversions", "fold_clicks", "fold_log")
 

@@ -77,7 +77,7 @@ async def fill(connection: Connection, rows: int) -> None:
     """A catalog, and so many clicks and conversions over 45 days; everything is folded into the rollups, analyzed."""
     months = months_between(date(2026, 9, 1), date(2026, 12, 1))
     for table in ("conversions", "status_changes", "postback_log"):
-        await ensure_months(connection, table, months)  # type: ignore[arg-type]  # each is one of the tables
+        await ensure_months(connection, table, months)
     await connection.execute("SELECT setseed(0.5)")
     values = {"campaigns": CAMPAIGNS, "rows": rows, "first": FIRST_DAY.isoformat(), "days": DAYS}
     await connection.execute(_CATALOG.format(**values))

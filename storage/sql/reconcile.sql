@@ -25,9 +25,9 @@ DELETE FROM listed WHERE to_timestamp(at_ms / 1000.0) < $1 OR to_timestamp(at_ms
 SELECT id FROM campaigns WHERE advertiser_id = $1;
 
 -- name: create_stored
--- {campaigns}: ids; {since}, {until}: literals; {slack}: an interval; {click_id}, {txn_id}, {goal}: whether the list has
--- it; {is_sale}: whether sales are compared, else revenue. A sale that was converted is compared as it was sent, unless
--- it was adjusted since. What is around the time range may be in the list all the same.
+-- {campaigns}: ids; {since}, {until}: literals; {slack}: an interval; {is_sale}: whether sales are compared, else
+-- revenue. A sale that was converted is compared as it was sent, unless it was adjusted since. What is around the time
+-- range may be in the list all the same.
 CREATE TEMP TABLE stored ON COMMIT DROP AS
 SELECT
     conversion_id, received_at, click_id, coalesce(txn_id, '') AS txn_id, lower(goal_value) COLLATE "C" AS goal, status,

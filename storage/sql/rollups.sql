@@ -85,14 +85,22 @@ WITH chosen AS (
         status = excluded.status, sale_amount = excluded.sale_amount, revenue = excluded.revenue,
         payout = excluded.payout
 ), gone AS (
-    DELETE FROM rollup_counted AS counted
-    USING (
-        SELECT conversion_id, clicked_at
-        FROM states
-        GROUP BY conversion_id, clicked_at
-        HAVING bool_or(is_gone) AND bool_and(after IS NULL)
-    ) AS ended
-    WHERE counted.conversion_id = ended.conversion_id AND counted.clicked_at = ended.clicked_at
+    DELETE FROM rollup_counted
+    WHERE ctid = ANY (ARRAY (
+        SELECT held.ctid
+        FROM (
+            SELECT conversion_id, clicked_at
+            FROM states
+            GROUP BY conversion_id, clicked_at
+            HAVING bool_or(is_gone) AND bool_and(after IS NULL)
+        ) AS ended
+        CROSS JOIN LATERAL (
+            SELECT counted.ctid
+            FROM rollup_counted AS counted
+            WHERE counted.conversion_id = ended.conversion_id AND counted.clicked_at = ended.clicked_at
+            OFFSET 0
+        ) AS held
+    ))
 ), put_off AS (
     INSERT INTO rollup_touched (queued_at, conversion_id, clicked_at)
     SELECT queued_at, conversion_id, clicked_at
