@@ -151,6 +151,8 @@ CREATE TABLE public.advertisers (
 
 COMMENT ON TABLE public.advertisers IS 'Who sends postbacks and pays the revenue.';
 
+COMMENT ON COLUMN public.advertisers.name IS 'As people call it.';
+
 COMMENT ON COLUMN public.advertisers.security_tokens IS 'SHA-256 digests of the accepted tokens, as sha256:<hex>; none: no token is asked for.';
 
 COMMENT ON COLUMN public.advertisers.profile IS 'The shape of the answers: json, text, pixel or empty.';
@@ -216,6 +218,14 @@ CREATE TABLE public.campaigns (
 );
 
 COMMENT ON TABLE public.campaigns IS 'An advertiser''s offer; all its amounts are in one currency.';
+
+COMMENT ON COLUMN public.campaigns.advertiser_id IS 'Whose campaign it is.';
+
+COMMENT ON COLUMN public.campaigns.currency IS 'ISO 4217; sale_amount, revenue and payout of its conversions are in it.';
+
+COMMENT ON COLUMN public.campaigns.timezone IS 'An IANA name, for reports.';
+
+COMMENT ON COLUMN public.campaigns.status IS 'active, paused or archived; only an active one counts.';
 
 COMMENT ON COLUMN public.campaigns.window_ms IS 'How long after the click a postback counts; null: the configured clicks.window.';
 
@@ -318,9 +328,17 @@ CREATE TABLE public.clicks (
 
 COMMENT ON TABLE public.clicks IS 'Registered clicks. Immutable: the first registration wins.';
 
+COMMENT ON COLUMN public.clicks.click_id IS 'The tracker''s.';
+
+COMMENT ON COLUMN public.clicks.publisher_id IS 'Who brought it.';
+
 COMMENT ON COLUMN public.clicks.clicked_at IS 'Cut to whole milliseconds; part of each of its conversions'' ids.';
 
 COMMENT ON COLUMN public.clicks.country IS 'ISO 3166-1 alpha-2; null where the tracker did not know it.';
+
+COMMENT ON COLUMN public.clicks.params IS 'What else the tracker gave.';
+
+COMMENT ON COLUMN public.clicks.registered_at IS 'When it was written.';
 
 CREATE TABLE public.clicks_daily (
     day date CONSTRAINT clicks_hourly_hour_not_null NOT NULL,
@@ -386,17 +404,39 @@ COMMENT ON TABLE public.conversions IS 'Each counted event, once. Partitioned by
 
 COMMENT ON COLUMN public.conversions.conversion_id IS 'UUIDv8 of click time, click_id, goal and, as the goal says, txn_id: the same event always has the same id.';
 
+COMMENT ON COLUMN public.conversions.clicked_at IS 'The click''s time, in whole milliseconds.';
+
 COMMENT ON COLUMN public.conversions.received_at IS 'When a receiver read the postback.';
 
 COMMENT ON COLUMN public.conversions.recorded_at IS 'When the writer committed the row.';
+
+COMMENT ON COLUMN public.conversions.publisher_id IS 'Who brought the click.';
+
+COMMENT ON COLUMN public.conversions.goal_value IS 'The goal''s value, as the sender gave it.';
+
+COMMENT ON COLUMN public.conversions.goal_version IS 'The version of the goal that it was decided on.';
+
+COMMENT ON COLUMN public.conversions.txn_id IS 'The advertiser''s own id of the event, if given.';
 
 COMMENT ON COLUMN public.conversions.status IS 'The status it was counted with; what moved it since is in status_changes, the one in force in conversions_net.';
 
 COMMENT ON COLUMN public.conversions.reason IS 'Why the payout or status is not the usual one, e.g. goal_not_assigned.';
 
+COMMENT ON COLUMN public.conversions.country IS 'The click''s: ISO 3166-1 alpha-2; null where the tracker did not know it.';
+
 COMMENT ON COLUMN public.conversions.currency IS 'The campaign''s; sale_amount, revenue and payout are in it.';
 
+COMMENT ON COLUMN public.conversions.sale_amount IS 'What the customer paid, if given, in currency.';
+
+COMMENT ON COLUMN public.conversions.revenue IS 'What the advertiser owes for it.';
+
+COMMENT ON COLUMN public.conversions.payout IS 'What the publisher is owed for it.';
+
 COMMENT ON COLUMN public.conversions.original_amount IS 'The amount as sent, where it was converted; null where nothing was.';
+
+COMMENT ON COLUMN public.conversions.original_currency IS 'The currency it was sent in, where it was converted.';
+
+COMMENT ON COLUMN public.conversions.exchange_rate IS 'Units of currency for one of original_currency, where it was converted.';
 
 COMMENT ON COLUMN public.conversions.event_at IS 'The sender''s own time of the event, if given.';
 
@@ -575,6 +615,8 @@ CREATE VIEW public.conversions_net AS
 
 COMMENT ON VIEW public.conversions_net IS 'Conversions as they stand now: with the status in force, and with adjustments summed up.';
 
+COMMENT ON COLUMN public.conversions_net.conversion_id IS 'As in conversions; so are all columns without a word here.';
+
 COMMENT ON COLUMN public.conversions_net.status IS 'The status in force: the last that was given, else the hold''s, else the one it was counted with.';
 
 COMMENT ON COLUMN public.conversions_net.first_status IS 'The status it was counted with.';
@@ -599,7 +641,13 @@ CREATE TABLE public.dead_letters (
 
 COMMENT ON TABLE public.dead_letters IS 'Queue entries that Postgres refuses for their data, as they were, with the error.';
 
+COMMENT ON COLUMN public.dead_letters.failed_at IS 'When PostgreSQL refused it.';
+
+COMMENT ON COLUMN public.dead_letters.entry_id IS 'Its id in the queue.';
+
 COMMENT ON COLUMN public.dead_letters.kind IS 'The entry''s kind and format version in the queue.';
+
+COMMENT ON COLUMN public.dead_letters.error IS 'What PostgreSQL said.';
 
 COMMENT ON COLUMN public.dead_letters.prior IS 'What the earlier claim held, on repeats.';
 
@@ -625,6 +673,8 @@ CREATE TABLE public.exchange_rates (
 
 COMMENT ON TABLE public.exchange_rates IS 'A unit of from_currency is rate units of to_currency, from valid_from (00:00 UTC) until the next row.';
 
+COMMENT ON COLUMN public.exchange_rates.valid_from IS 'From 00:00 UTC of this day.';
+
 COMMENT ON COLUMN public.exchange_rates.status IS 'Archived: as if it were not there. Conversions hold the rate that they were converted with.';
 
 COMMENT ON COLUMN public.exchange_rates.version IS 'Grows with each change; who changes it names the version that was read.';
@@ -648,9 +698,17 @@ CREATE TABLE public.goal_rates (
 
 COMMENT ON TABLE public.goal_rates IS 'A goal''s prices. The most specific applies: publisher and country, publisher, country, default.';
 
+COMMENT ON COLUMN public.goal_rates."position" IS 'Its place in the catalog.';
+
 COMMENT ON COLUMN public.goal_rates.publisher_id IS 'Null: every publisher.';
 
 COMMENT ON COLUMN public.goal_rates.countries IS 'ISO 3166-1 alpha-2; empty: everywhere.';
+
+COMMENT ON COLUMN public.goal_rates.revenue_fixed IS 'In the campaign''s currency; fixed and percent are added up.';
+
+COMMENT ON COLUMN public.goal_rates.revenue_percent IS 'Of the sale: 12.5 is 12.5 %.';
+
+COMMENT ON COLUMN public.goal_rates.payout_fixed IS 'In the campaign''s currency.';
 
 COMMENT ON COLUMN public.goal_rates.payout_of IS 'What payout_percent is a percentage of: sale (the sale amount) or revenue.';
 
@@ -678,9 +736,19 @@ CREATE TABLE public.goals (
 
 COMMENT ON TABLE public.goals IS 'What an advertiser pays for after the click.';
 
+COMMENT ON COLUMN public.goals.title IS 'As people call it.';
+
 COMMENT ON COLUMN public.goals.value IS 'What the advertiser sends in the postback''s goal parameter; unique in the campaign without regard to case.';
 
+COMMENT ON COLUMN public.goals.is_default IS 'Whether a postback that names no goal means this one.';
+
+COMMENT ON COLUMN public.goals.type IS 'public, or private: only its publishers are paid.';
+
 COMMENT ON COLUMN public.goals.publishers IS 'A private goal''s publishers; others'' conversions are recorded with payout 0.';
+
+COMMENT ON COLUMN public.goals.track_multiple IS 'How often it counts for a click: no, once; yes_with_txn_id, once for each txn_id; yes, each time.';
+
+COMMENT ON COLUMN public.goals.status IS 'active, paused or archived; only an active one counts.';
 
 COMMENT ON COLUMN public.goals.version IS 'Grows with each change of the goal or its rates; conversions carry the version they were decided on.';
 
@@ -698,6 +766,8 @@ CREATE TABLE public.publishers (
 );
 
 COMMENT ON TABLE public.publishers IS 'Who brought the click and is paid the payout.';
+
+COMMENT ON COLUMN public.publishers.name IS 'As people call it.';
 
 COMMENT ON COLUMN public.publishers.status IS 'Archived: offered for nothing new. Postbacks for clicks that it brought are decided and paid as before.';
 
@@ -1008,7 +1078,19 @@ PARTITION BY RANGE (received_at);
 
 COMMENT ON TABLE public.postback_log IS 'Each postback that was not counted, and why. Partitioned by the month of received_at (UTC).';
 
+COMMENT ON COLUMN public.postback_log.received_at IS 'When a receiver read the postback.';
+
+COMMENT ON COLUMN public.postback_log.outcome IS 'duplicate: the same again; conflict: again, with another amount; rejected: not counted.';
+
+COMMENT ON COLUMN public.postback_log.reason IS 'Why it was rejected.';
+
+COMMENT ON COLUMN public.postback_log.advertiser_id IS 'Null where the click is not known.';
+
+COMMENT ON COLUMN public.postback_log.click_id IS 'As sent, cut to 255 bytes.';
+
 COMMENT ON COLUMN public.postback_log.conversion_id IS 'The original''s id, for a duplicate or conflict.';
+
+COMMENT ON COLUMN public.postback_log.remote_ip IS 'Who sent it; behind a trusted proxy, as that says.';
 
 COMMENT ON COLUMN public.postback_log.params IS 'What the sender gave; for a conflict also "claimed" and "sent", the two amounts.';
 
@@ -1023,6 +1105,8 @@ CREATE TABLE public.rollup_clicks (
 WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='10000', vacuum_truncate=off);
 
 COMMENT ON TABLE public.rollup_clicks IS 'The same over clicks.';
+
+COMMENT ON COLUMN public.rollup_clicks.queued_at IS 'When the statement''s transaction began.';
 
 CREATE TABLE public.rollup_conversions (
     hour timestamp with time zone CONSTRAINT conversions_hourly_hour_not_null NOT NULL,
@@ -1049,6 +1133,8 @@ CREATE TABLE public.rollup_conversions (
 WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='10000', vacuum_truncate=off);
 
 COMMENT ON TABLE public.rollup_conversions IS 'Sums over conversions that are not in the rollups yet, a few rows for each statement that wrote some.';
+
+COMMENT ON COLUMN public.rollup_conversions.queued_at IS 'When the statement''s transaction began.';
 
 CREATE TABLE public.rollup_counted (
     conversion_id uuid NOT NULL,
@@ -1081,6 +1167,8 @@ WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='10000', v
 
 COMMENT ON TABLE public.rollup_log IS 'The same over postback_log.';
 
+COMMENT ON COLUMN public.rollup_log.queued_at IS 'When the statement''s transaction began.';
+
 CREATE TABLE public.rollup_touched (
     touch_id bigint NOT NULL,
     queued_at timestamp with time zone DEFAULT now() NOT NULL,
@@ -1092,6 +1180,8 @@ CREATE TABLE public.rollup_touched (
 WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='10000', vacuum_truncate=off);
 
 COMMENT ON TABLE public.rollup_touched IS 'Conversions that have to be counted anew: their row, status or adjustments changed.';
+
+COMMENT ON COLUMN public.rollup_touched.queued_at IS 'When the statement''s transaction began.';
 
 COMMENT ON COLUMN public.rollup_touched.old IS 'The row before, if it is the row that changed.';
 
