@@ -75,29 +75,26 @@ class KeyRing:
     async def holder_of(self, key: str) -> Holder | None:
         """Whose key it is. Raises KeysAwayError; the admin key is known without Postgres."""
         digest = digest_of(key)
-        if self._admin.has_digest(digest):
-            return Holder("admin key", Role.ADMIN)
-        await self._refresh(FRESH_S)
-        found = self._find(digest)
+        found = await self.holder_with(digest)
         if found is None and key.startswith(PREFIX):
             await self._refresh(MISS_S)
             found = self._find(digest)
-        return None if found is None else Holder(found.name, Role(found.role), found.id)
+        return found
 
-    async def is_good(self, holder: Holder) -> bool:
-        """Whether the key that someone came with is still good. Raises KeysAwayError."""
-        if holder.key_id is None:
-            return True
+    async def holder_with(self, digest: bytes) -> Holder | None:
+        """Whose key has this digest now: someone came with it before. Raises KeysAwayError, as above."""
+        if self._admin.has_digest(digest):
+            return Holder("admin key", Role.ADMIN)
         await self._refresh(FRESH_S)
-        return any(row.id == holder.key_id for row in self._keys)
+        return self._find(digest)
 
-    def _find(self, digest: bytes) -> ApiKeyRow | None:
+    def _find(self, digest: bytes) -> Holder | None:
         """In the same time wherever it is, and whether it is there or not."""
         found = None
         for row in self._keys:
             if compare_digest(row.digest, digest):
                 found = row
-        return found
+        return None if found is None else Holder(found.name, Role(found.role), found.id)
 
     async def _refresh(self, age_s: float) -> None:
         async with self._loading:

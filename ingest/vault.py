@@ -16,7 +16,9 @@ from typing import Final
 PREFIX: Final = "enc:"
 """What an encrypted secret begins with."""
 KEY_BYTES: Final = 64
-_PURPOSE: Final = [b"postback signing secret"]
+SIGNING: Final = b"postback signing secret"
+SESSION: Final = b"postback console session"
+"""What a text is sealed for: sealed for one, it cannot be opened as the other."""
 
 
 class VaultError(Exception):
@@ -31,12 +33,12 @@ class Vault:
 
         self._ciphers = [AESSIV(key) for key in keys]
 
-    def seal(self, secret: str) -> str:
+    def seal(self, secret: str, purpose: bytes = SIGNING) -> str:
         """The secret as it is stored: `enc:<base64url>`."""
-        return PREFIX + urlsafe_b64encode(self._ciphers[0].encrypt(secret.encode(), _PURPOSE)).decode()
+        return PREFIX + urlsafe_b64encode(self._ciphers[0].encrypt(secret.encode(), [purpose])).decode()
 
-    def open(self, sealed: str) -> str:
-        """What was sealed. Raises VaultError."""
+    def open(self, sealed: str, purpose: bytes = SIGNING) -> str:
+        """What was sealed for this purpose. Raises VaultError."""
         from cryptography.exceptions import InvalidTag  # noqa: PLC0415  as above
 
         try:
@@ -45,7 +47,7 @@ class Vault:
             raise VaultError("not what an export writes: the encrypted secret is damaged") from None
         for cipher in self._ciphers:
             try:
-                return cipher.decrypt(data, _PURPOSE).decode()
+                return cipher.decrypt(data, [purpose]).decode()
             except (InvalidTag, ValueError):
                 continue
         raise VaultError("was encrypted with another key: this machine needs the same admin.secret_key_file")
