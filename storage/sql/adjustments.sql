@@ -62,16 +62,29 @@ FROM unnest(
 ON CONFLICT DO NOTHING;
 
 -- name: insert_status_changes
--- Arrays of equal length, in the order of the columns. A statement has one time: a microsecond keeps their order. It is later
--- than the lock, as a transaction's time need not be.
+-- Arrays of equal length, in the order of the columns. Each is later than all that was said before it, whatever the clocks
+-- say: who gives a status has seen those. A statement has one time, so microseconds keep their own order.
 INSERT INTO status_changes (
     conversion_id, clicked_at, change_id, received_at, status, source, made_by, reference, reason
 )
 SELECT
-    conversion_id, timestamptz 'epoch' + clicked_ms * interval '1 millisecond', change_id,
-    statement_timestamp() + place * interval '1 microsecond', status, 'operator', made_by, reference, reason
-FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[])
-    WITH ORDINALITY AS one (conversion_id, clicked_ms, change_id, status, reference, reason, made_by, place)
+    conversion_id, clicked_at, change_id, greatest(statement_timestamp(), said.last_at) + place * interval '1 microsecond',
+    status, 'operator', made_by, reference, reason
+FROM (
+    SELECT one.*, timestamptz 'epoch' + clicked_ms * interval '1 millisecond' AS clicked_at
+    FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[])
+        WITH ORDINALITY AS one (conversion_id, clicked_ms, change_id, status, reference, reason, made_by, place)
+) AS new
+CROSS JOIN LATERAL (
+    SELECT max(received_at) AS last_at
+    FROM (
+        SELECT received_at FROM conversions AS counted
+        WHERE counted.conversion_id = new.conversion_id AND counted.clicked_at = new.clicked_at
+        UNION ALL
+        SELECT received_at FROM status_changes AS change
+        WHERE change.conversion_id = new.conversion_id AND change.clicked_at = new.clicked_at
+    ) AS said
+) AS said
 ORDER BY conversion_id, change_id
 ON CONFLICT DO NOTHING;
 

@@ -168,7 +168,8 @@ async def test_an_operator_s_status_is_the_last_word_until_the_next(connection: 
     assert (await adjust(connection, listed))[0].text == "status approved was given before"
     (refused,) = await adjust(connection, give("rejected", reference="list of May"))
     assert refused.text == "reference: the conversion has another status of this name: approved"
-    assert (await net(connection, 0))[4] == "cancelled"
+    (last,) = await adjust(connection, give("pending"))
+    assert (last.text, (await net(connection, 0))[4]) == ("status cancelled is now pending", "pending"), "clocks differ"
 
 
 async def test_a_file_is_applied_line_by_line_and_again_changes_nothing(
