@@ -7,14 +7,17 @@ import random
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Final
 from uuid import UUID
 
 import pytest
 
+from storage.migrate import FOLDER, migrate
 from storage.partitions import ensure_months, months_between
 from storage.postgres import Connection, close, connect
 from storage.rollups import fold, fold_all
+from tests.servers import PostgresServer
 
 START: Final = datetime(2026, 10, 30, tzinfo=UTC)
 MONTHS: Final = months_between(date(2026, 8, 1), date(2026, 11, 1))
@@ -207,3 +210,102 @@ async def test_rollups_equal_a_count_from_scratch(connections: list[Connection],
         await task
         assert await fold_all(folding) is not None
         assert await assert_equal_to_a_count_from_scratch(folding) > 0
+
+
+async def insert_one(connection: Connection, number: int, *, minutes: int = 1) -> tuple[UUID, datetime]:
+    """A conversion of campaign 100, approved, revenue 2, payout 1, so long after its click."""
+    key = UUID(int=number), START
+    received = START + timedelta(minutes=minutes)
+    await connection.execute(
+        INSERT, *key, received, 10, 100, 1000, "approved", True, "US", None, Decimal(2), Decimal(1)
+    )
+    return key
+
+
+async def test_late_transactions_are_not_missed_and_nobody_waits(connections: list[Connection]) -> None:
+    early, late, folding, other = connections
+    await early.execute("BEGIN")
+    await insert_one(early, 1)
+    await insert_one(late, 2)
+    folded = await fold_all(folding)
+    assert folded is not None
+    assert folded.rows == 1, "what is not committed is nobody's business yet"
+    assert folded.lag_s < 60
+    await early.execute("COMMIT")
+    folded = await fold_all(folding)
+    assert folded is not None
+    assert folded.rows == 1
+    assert await assert_equal_to_a_count_from_scratch(folding) == 2
+
+    async with folding.transaction():
+        await folding.fetchval("SELECT pg_advisory_xact_lock(hashtextextended('postback rollups', 0))")
+        assert await fold(other) is None, "another is at it"
+        await insert_one(late, 3)
+    assert await fold_all(other) is not None
+    assert await assert_equal_to_a_count_from_scratch(other) == 3
+
+
+async def test_views_show_what_stands_now(connections: list[Connection]) -> None:
+    connection = connections[0]
+    await connection.execute(
+        "INSERT INTO advertisers (id, name) VALUES (1, 'Acme'); INSERT INTO publishers (id, name) VALUES (10, 'North');"
+        "INSERT INTO campaigns (id, advertiser_id, name, currency) VALUES (100, 1, 'Quest', 'USD');"
+        "INSERT INTO clicks (click_id, campaign_id, publisher_id, clicked_at, country)"
+        " SELECT 'c' || n, 100, 10, '2026-10-30', 'US' FROM generate_series(1, 4) AS n"
+    )
+    key = await insert_one(connection, 1)
+    other = await insert_one(connection, 2, minutes=11)
+    await fold_all(connection)
+    await connection.execute(ADJUST, *key, Decimal(0), Decimal("-0.5"), Decimal(0))
+    await connection.execute(CHANGE, *other, START + timedelta(days=2), "pending", "operator")
+    await fold_all(connection)
+    (day,) = await connection.fetch("SELECT * FROM performance_daily")
+    assert (day["advertiser"], day["campaign"], day["publisher"]) == ("Acme", "Quest", "North")
+    assert (day["clicks"], day["conversions"], day["approved"], day["pending"]) == (4, 2, 1, 1)
+    assert (day["revenue"], day["payout"], day["margin"]) == (Decimal("1.5"), Decimal(1), Decimal("0.5"))
+    assert (day["pending_revenue"], day["pending_payout"], day["mean_delay_s"]) == (2, 1, Decimal("360.0"))
+    rows = await connection.fetch("SELECT status, conversions, margin FROM goals_hourly ORDER BY status")
+    assert [tuple(row) for row in rows] == [("approved", 1, Decimal("0.5")), ("pending", 1, Decimal(1))]
+    assert await connection.fetchval("SELECT sum(within_1m) FROM conversions_daily") == 1
+    assert await connection.fetchval("SELECT sum(within_1h) FROM conversions_daily") == 2
+
+    await connection.execute("DROP TABLE conversions_2026_10")
+    await fold_all(connection)
+    assert await connection.fetchval("SELECT sum(conversions) FROM performance_hourly") == 2, "rollups outlive the rows"
+
+
+async def test_a_change_comes_before_its_conversion(connections: list[Connection]) -> None:
+    connection = connections[0]
+    await connection.execute(CHANGE, UUID(int=1), START, START + timedelta(days=1), "cancelled", "operator")
+    folded = await fold_all(connection)
+    assert folded is not None
+    assert folded.rows == 0
+    await insert_one(connection, 1)
+    await fold_all(connection)
+    rows = await connection.fetch("SELECT status FROM goals_daily")
+    assert [row[0] for row in rows] == ["cancelled"]
+    assert await assert_equal_to_a_count_from_scratch(connection) == 1
+    await connection.execute(CHANGE, UUID(int=2), START, START + timedelta(days=1), "cancelled", "operator")
+    await connection.execute("UPDATE rollup_touched SET queued_at = now() - interval '8 days'")
+    await fold_all(connection)
+    assert await connection.fetchval("SELECT count(*) FROM rollup_touched") == 0, "it is not waited for for ever"
+
+
+async def test_what_is_there_before_the_migration_is_counted(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    before = tmp_path / "before"
+    before.mkdir()
+    for path in sorted(FOLDER.glob("*.sql")):
+        if path.name < "0006":
+            (before / path.name).write_bytes(path.read_bytes())
+    with postgres_server.database() as dsn:
+        connection = await connect(dsn)
+        await migrate(connection, before)
+        for table in ("conversions", "status_changes", "postback_log"):
+            await ensure_months(connection, table, MONTHS)
+        keys = [await insert_one(connection, number) for number in range(3)]
+        await connection.execute(CHANGE, *keys[0], START + timedelta(days=1), "cancelled", "operator")
+        await connection.execute(ADJUST, *keys[1], Decimal(0), Decimal(-1), Decimal(0))
+        await migrate(connection)
+        await fold_all(connection)
+        assert await assert_equal_to_a_count_from_scratch(connection) == 3
+        await close(connection)

@@ -248,6 +248,13 @@ async def _committed(dsn: str, conversion_id: str) -> None:
     await connection.close()
 
 
+async def _rolled_up(dsn: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    select = "SELECT count(*) FROM conversions_daily"
+    await eventually(lambda: connection.fetchval(select), lambda found: found >= 1)
+    await connection.close()
+
+
 def test_url(running: Running) -> None:
     command = running.command
     assert command.run("url", "100", "install")[0] == f"{running.url}/postback?click_id={{click_id}}&goal=install\n"
@@ -279,6 +286,36 @@ def test_sql(running: Running) -> None:
     assert command.run("sql", "--format", "csv", exact)[0] == "n,t,x,m\n1.100000,infinity,,[b]\n"
     assert command.rows(exact) == [{"n": "1.100000", "t": "infinity", "x": None, "m": "[b]"}]
     assert 'relation "nope" does not exist' in command.run("sql", "select * from nope", code=1)[1]
+
+
+def test_what_analysts_are_given(running: Running, tmp_path: Path) -> None:
+    command = running.command
+    query = "click_id=demo-us-3&goal=purchase&txn_id=R1&sale_amount=10"
+    with urlopen(f"{running.url}/postback?{query}", timeout=10) as answer:
+        made = json.load(answer)
+    info = command.json("info", "--json")
+    assert isinstance(info, dict)
+    asyncio.run(_committed(info["postgres_dsn"], made["conversion_id"]))
+    asyncio.run(_rolled_up(info["postgres_dsn"]))
+    said = command.json("query", "campaign_by_day", "--campaign", "100", "--from", "2026-01-01", "--to", "2100-01-01",
+                        "--format", "json")  # fmt: skip
+    assert isinstance(said, list)
+    assert sum(day["conversions"] for day in said) >= 1
+    assert "campaign_by_day" in command.run("query")[0]
+    _, errors = command.run("query", "campaign_by_day", code=1)
+    assert errors == (
+        "error: query campaign_by_day needs campaign: postback query campaign_by_day --campaign … --from … --to …\n"
+    )
+    output, _ = command.run("export", "all.csv", "--from", "2026-01-01", "--to", "2100-01-01")
+    assert " rows of conversions in all.csv" in output
+    assert made["conversion_id"] in (command.folder / "all.csv").read_text(encoding="utf-8")
+    (tmp_path / "list.csv").write_text("order,sum\nR1,10\nR2,7\n")
+    output, _ = command.run(
+        "reconcile", str(tmp_path / "list.csv"), "--campaign", "100", "--txn-id", "order", "--amount", "sum",
+        "--from", "2026-01-01", "--to", "2100-01-01", code=1,
+    )  # fmt: skip
+    assert "missing here 1 7" in " ".join(output.split())
+    assert "analyst may read and was created" in command.run("grant-readonly", "analyst")[0]
 
 
 def test_sql_from_a_pipe(running: Running) -> None:
