@@ -21,6 +21,7 @@ STATUSES: Final = {
     Result.CONFLICT: 200,
     Result.REJECTED: 200,
     Result.SPOOLED: 202,
+    Result.PARKED: 202,
     Result.INVALID: 403,
     Result.UNAVAILABLE: 503,
 }
@@ -42,6 +43,9 @@ def answer(outcome: Outcome) -> Answer:
     status = STATUSES[outcome.result]
     match outcome.profile:
         case Profile.JSON:
+            if outcome.reason is None and outcome.conversion_id is not None:  # the same at half the price
+                said = f'{{"status":"{outcome.result.value}","conversion_id":"{outcome.conversion_id}"}}'
+                return Answer(status, _JSON, said.encode())
             return Answer(status, _JSON, orjson.dumps(verdict(outcome)))
         case Profile.TEXT:
             return Answer(status, "text/plain", _text(outcome))
@@ -57,7 +61,7 @@ def verdict(outcome: Outcome) -> dict[str, str]:
     """The JSON object that says it."""
     said = {"status": outcome.result.value}
     if outcome.conversion_id is not None:
-        said["conversion_id"] = str(outcome.conversion_id)
+        said["conversion_id"] = outcome.conversion_id
     if outcome.reason is not None:
         said["reason"] = outcome.reason.value
     if outcome.detail is not None:
@@ -78,6 +82,6 @@ def unreadable(status: int, fault: Fault) -> Answer:
 def _text(outcome: Outcome) -> bytes:
     if outcome.result is Result.UNAVAILABLE:
         return b"success=false; err_msg=unavailable"
-    if outcome.reason is None:
+    if outcome.reason is None or outcome.result is Result.PARKED:
         return b"success=true;"
     return f"success=false; err_msg={outcome.reason}".encode()

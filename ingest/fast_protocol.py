@@ -44,25 +44,30 @@ class FastPath:
         self.submit = submit
         self.paths = paths
         self.is_open = True
-        self._heads: dict[tuple[int, str], bytes] = {}
+        self._heads: dict[tuple[int, str, int], bytes] = {}
         self._date_s = 0
-        self._date = b""
 
     def encode(self, said: Answer) -> bytes:
         """The bytes of an answer, header for header what aiohttp would send."""
-        head = self._heads.get((said.status, said.content_type))
-        if head is None:
-            reason = HTTPStatus(said.status).phrase
-            text = f"HTTP/1.1 {said.status} {reason}\r\nContent-Type: {said.content_type}\r\nServer: {SERVER}\r\n"
-            head = self._heads[said.status, said.content_type] = text.encode()
         now_s = int(time.time())
         if now_s != self._date_s:
-            self._date_s, self._date = now_s, formatdate(now_s, usegmt=True).encode()
-        if said.status == 503:
+            self._date_s = now_s
+            self._heads.clear()
+        status, content_type, body = said.status, said.content_type, said.body
+        head = self._heads.get((status, content_type, len(body)))
+        if head is None:
+            lines = [
+                f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+                f"Content-Type: {content_type}",
+                f"Server: {SERVER}",
+            ]
+            if status != 204:
+                lines.append(f"Content-Length: {len(body)}")
+            lines.append(f"Date: {formatdate(now_s, usegmt=True)}")
+            head = self._heads[status, content_type, len(body)] = "\r\n".join([*lines, ""]).encode()
+        if status == 503:
             head += b"Retry-After: %d\r\n" % (RETRY_AFTER_S + random.randrange(RETRY_AFTER_S))  # noqa: S311
-        if said.status == 204:
-            return b"%bDate: %b\r\n\r\n" % (head, self._date)
-        return b"%bContent-Length: %d\r\nDate: %b\r\n\r\n%b" % (head, len(said.body), self._date, said.body)
+        return b"%b\r\n%b" % (head, body)
 
 
 class FastProtocol(GuardedHandler):
