@@ -24,6 +24,7 @@ _PREFIXES: Final = {kind.encode(): kind.encode() + b"\t\t" for kind in Kind}
 _CONVERSION: Final = Kind.CONVERSION.encode()
 _RECEIVED: Final = COLUMNS.index("received_us")
 _CLICKED: Final = COLUMNS.index("clicked_ms")
+_STATUS_SIGN: Final = GIVEN.encode()
 _SAYS_A_STATUS: Final = f"\t{GIVEN}".encode()
 _IS_HELD: Final = f"\t{HELD}".encode()
 _MAX_ERROR: Final = 1_000
@@ -141,10 +142,11 @@ class BatchStore:
         if new < conversions:
             logged += _rows(await connection.execute(self._sql["log_repeats"]))
         # Both are looked for in the lines, which costs next to nothing; a txn_id that looks like it does no harm.
-        if (others or new < conversions) and _SAYS_A_STATUS in lines:
-            moved = _rows(await connection.execute(self._sql["insert_status_changes"], new < conversions))
-        if conversions and _IS_HELD in lines:
-            await connection.execute(self._sql["insert_holds"])
+        if _STATUS_SIGN in lines:  # a single byte is found an order of magnitude faster
+            if (others or new < conversions) and _SAYS_A_STATUS in lines:
+                moved = _rows(await connection.execute(self._sql["insert_status_changes"], new < conversions))
+            if conversions and _IS_HELD in lines:
+                await connection.execute(self._sql["insert_holds"])
         return BatchCounts(len(entries), new, conversions - new, logged, moved=moved)
 
     async def _make_partitions(self, entries: Sequence[Entry]) -> None:

@@ -47,7 +47,11 @@ SELECT
     timestamptz 'epoch' + clicked_ms * interval '1 millisecond',
     timestamptz 'epoch' + received_us * interval '1 microsecond',
     advertiser_id, publisher_id, campaign_id, goal_id, goal_value, goal_version, click_id, txn_id,
-    CASE WHEN starts_with(status, 'held:') THEN 'pending' ELSE ltrim(status, '=') END,
+    CASE
+        WHEN status = 'approved' THEN status
+        WHEN starts_with(status, 'held=') THEN 'pending'
+        ELSE ltrim(status, '=')
+    END,
     starts_with(status, '='),
     reason, country, currency,
     sale_micros * 0.000001,
@@ -150,9 +154,9 @@ SELECT
     conversion_id,
     timestamptz 'epoch' + clicked_ms * interval '1 millisecond',
     timestamptz 'epoch' + received_us * interval '1 microsecond'
-        + split_part(status, ':', 2)::bigint * interval '1 millisecond'
+        + split_part(status, '=', 2)::bigint * interval '1 millisecond'
 FROM incoming_v1
-WHERE kind = 'c1' AND starts_with(status, 'held:')
+WHERE kind = 'c1' AND starts_with(status, 'held=')
 ORDER BY conversion_id, received_us
 ON CONFLICT DO NOTHING;
 

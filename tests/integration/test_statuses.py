@@ -61,7 +61,7 @@ async def test_a_repeat_that_gives_a_status_moves_the_conversion(pool: Pool) -> 
 async def test_what_a_goal_implies_moves_nothing(pool: Pool) -> None:
     """So it is with entries that were queued before statuses moved anything: all of theirs are bare."""
     await store(pool, [said(1, "=pending")])
-    bare = [said(number, status, Kind.DUPLICATE) for number, status in enumerate(("approved", "rejected", "held:5"), 2)]
+    bare = [said(number, status, Kind.DUPLICATE) for number, status in enumerate(("approved", "rejected", "held=5"), 2)]
     rejected = said(5, "=rejected", Kind.REJECTION)
     assert await store(pool, [*bare, rejected]) == BatchCounts(read=4, logged=4)
     assert await status(pool) == ("pending", "pending")
@@ -123,12 +123,12 @@ async def test_a_status_for_a_month_without_partitions(pool: Pool) -> None:
 
 
 async def test_a_status_that_is_none_is_a_dead_letter(pool: Pool) -> None:
-    bad = [said(1, "=paid", Kind.DUPLICATE), said(2, "held:soon"), said(3, "=paid")]
+    bad = [said(1, "=paid", Kind.DUPLICATE), said(2, "held=soon"), said(3, "=paid")]
     assert await store(pool, [*bad, said(4, "=approved")]) == BatchCounts(read=4, new=1, dead=3)
 
 
 async def test_a_hold_that_has_passed_approves(pool: Pool) -> None:
-    assert await store(pool, [said(1, f"held:{DAY_MS}")]) == BatchCounts(read=1, new=1)
+    assert await store(pool, [said(1, f"held={DAY_MS}")]) == BatchCounts(read=1, new=1)
     assert await status(pool) == ("pending", "pending")
     due = await pool.fetchval("SELECT release_at - received_at FROM holds JOIN conversions USING (conversion_id)")
     assert due.total_seconds() * 1000 == DAY_MS
@@ -138,14 +138,14 @@ async def test_a_hold_that_has_passed_approves(pool: Pool) -> None:
     assert await release(pool) == 1
     assert await status(pool) == ("approved", "pending")
     assert await pool.fetchval("SELECT source FROM status_changes") == "hold"
-    await store(pool, [said(1, f"held:{DAY_MS}")])
+    await store(pool, [said(1, f"held={DAY_MS}")])
     assert (await release(pool), await count(pool, "holds"), await count(pool, "status_changes")) == (0, 0, 1)
 
 
 @pytest.mark.parametrize("is_first", [True, False])
 async def test_who_is_given_a_status_is_not_released(pool: Pool, is_first: bool) -> None:
     """Whether the word comes before the hold is released or, received earlier, after it."""
-    held, word = said(1, "held:1"), said(2, "=rejected", Kind.DUPLICATE)
+    held, word = said(1, "held=1"), said(2, "=rejected", Kind.DUPLICATE)
     await store(pool, [held, word] if is_first else [held])
     assert await release(pool) == (0 if is_first else 1)
     if not is_first:
@@ -155,14 +155,14 @@ async def test_who_is_given_a_status_is_not_released(pool: Pool, is_first: bool)
 
 
 async def test_a_pending_that_was_given_is_not_released(pool: Pool) -> None:
-    await store(pool, [said(1, "=pending"), said(2, "held:1")])
+    await store(pool, [said(1, "=pending"), said(2, "held=1")])
     assert await count(pool, "holds") == 1, "Redis forgot the first"
     assert await release(pool) == 0
     assert await status(pool) == ("pending", "pending")
 
 
 async def test_one_releases_at_a_time(pool: Pool) -> None:
-    await store(pool, [said(1, "held:1")])
+    await store(pool, [said(1, "held=1")])
     async with pool.acquire() as other, other.transaction():
         await other.execute("SELECT pg_advisory_xact_lock(hashtextextended('postback holds', 0))")
         assert await release(pool) is None

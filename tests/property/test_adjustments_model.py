@@ -44,7 +44,7 @@ payout = { fixed = "1", percent = "50", of = "revenue" }
 BASE_US = 1_577_836_800_000_000  # 2020-01-01: long before any operator speaks
 EVENTS = 2
 NUMBERS = count()
-STATUSES = ["approved", "held:1", "pending", "=approved", "=pending", "=rejected", "=cancelled"]
+STATUSES = ["approved", "held=1", "pending", "=approved", "=pending", "=rejected", "=cancelled"]
 SAID = st.lists(
     st.tuples(
         st.integers(0, EVENTS - 1),
@@ -89,7 +89,7 @@ class Event:
         if said.kind is Kind.CONVERSION:
             if self.stored is None:
                 self.stored = said
-            self.is_waiting |= said.status.startswith("held:")
+            self.is_waiting |= said.status.startswith("held=")
             if said == self.stored:
                 return
         if said.given:
@@ -103,7 +103,7 @@ class Event:
     @property
     def first_status(self) -> str:
         assert self.stored is not None
-        return self.stored.given or self.stored.status.replace("held:1", "pending")
+        return self.stored.given or self.stored.status.replace("held=1", "pending")
 
     @property
     def status(self) -> str:
