@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from hashlib import sha256
 
@@ -21,7 +21,7 @@ from ingest.catalog import Snapshot
 from ingest.catalog_feed import CatalogFeed
 from ingest.catalog_kept import kept_path
 from ingest.catalog_service import CatalogService
-from ingest.click_api import ClickApi
+from ingest.click_api import ClickApi, Registered
 from ingest.click_source import ClickSource
 from ingest.clicks import Click
 from ingest.config import Config
@@ -31,17 +31,20 @@ from ingest.fast_protocol import FastPath
 from ingest.http_server import bind, receiver_app, start_server
 from ingest.intake import Intake
 from ingest.metrics import Metrics
-from ingest.observers import IntakeMetrics, RecorderMetrics, WriterMetrics
+from ingest.observers import IntakeMetrics, RecorderMetrics, UnparkingMetrics, WriterMetrics
 from ingest.ops import Operations
 from ingest.orders import Orders
+from ingest.parking import Parking
 from ingest.receiver import Receiver
 from ingest.recorder import Recorder
 from ingest.spool import Spool
 from ingest.stored_clicks import StoredClicks
+from ingest.unparking import Unparking
 from ingest.vault import ensure_vault
 from ingest.writer_duties import WriterDuties
 from storage.postgres import close as close_postgres
 from storage.postgres import open_pool
+from storage.rows import NewClick
 from storage.writer import Writer
 
 MAX_WAITING = 10_000
@@ -63,7 +66,7 @@ def now_ms() -> int:
 
 def rules_of(config: Config) -> Rules:
     """The configured rules on clicks."""
-    return Rules(config.clicks.window, config.clicks.min_age)
+    return Rules(config.clicks.window, config.clicks.min_age, config.clicks.park_unknown)
 
 
 def expiry(snapshot: Callable[[], Snapshot], rules: Rules) -> Callable[[Click], int]:
@@ -101,7 +104,9 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
         )
         stored = StoredClicks(pool, now_ms)
         clicks = ClickSource(deduplicator, stored.lookup, expires_ms=expiry(lambda: feed.snapshot, rules))
-        recorder = Recorder(deduplicator, clicks, lambda: feed.snapshot, rules, RecorderMetrics(metrics))
+        parking = Parking(vault, rules.park_unknown_ms)
+        recorder = Recorder(deduplicator, clicks, lambda: feed.snapshot, rules, RecorderMetrics(metrics), parking.park)
+        unparking = Unparking(parking, recorder, clicks, pool, UnparkingMetrics(metrics))
         spool = Spool(config.spool_path, max_bytes=config.spool.max_bytes)
 
         async def can_claim() -> bool:
@@ -118,18 +123,26 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
             max_body_bytes=MAX_BODY_BYTES,
         )
         drained = asyncio.Event()
-        draining = asyncio.create_task(intake.drain(drained))
-        # It ends before its time only by a defect; then this process ends in order, and another takes its place.
-        draining.add_done_callback(lambda _: stop.set())
+        working = [asyncio.create_task(intake.drain(drained)), asyncio.create_task(unparking.run(drained))]
+        for task in working:
+            # It ends before its time only by a defect; then this process ends in order, and another takes its place.
+            task.add_done_callback(lambda _: stop.set())
 
         async def stop_draining() -> None:
             drained.set()
-            await draining
+            unparking.wake()
+            await asyncio.gather(*working)
 
         stack.push_async_callback(stop_draining)
         stack.push_async_callback(receiver.close)
         key = AdminKey(ensure_admin_key(config.admin_key_path))
-        click_api = ClickApi(receiver, stored.register, clicks, deduplicator, key, metrics, now_ms)
+
+        async def register(new: Sequence[NewClick]) -> Mapping[str, Registered]:
+            registered = await stored.register(new)
+            unparking.wake()
+            return registered
+
+        click_api = ClickApi(receiver, register, clicks, deduplicator, key, metrics, now_ms)
         # Of its own: those who edit the catalog never keep a click waiting for a connection.
         editing = await open_pool(orders.postgres_dsn, EDITING_CONNECTIONS)
         stack.push_async_callback(close_postgres, editing)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 from dedup.port import CachedClick, Deduplicator, QueueUnavailableError
@@ -96,6 +96,11 @@ class ClickSource:
                 packed = pack_click(click.campaign_id, click.publisher_id, click.clicked_ms, click.country)
                 entries.append(CachedClick(click_id, packed, expires_ms))
         return entries
+
+    def forget_misses(self, click_ids: Iterable[str]) -> None:
+        """These clicks are known now: look them up again."""
+        for click_id in click_ids:
+            self._missed_until_ms.pop(click_id, None)
 
     def _remember_miss(self, click_id: str, now_ms: int) -> None:
         self._missed_until_ms.pop(click_id, None)

@@ -26,6 +26,10 @@ _SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)", re.ASCII)
 _SIZE_BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
+MAX_PARK_MS = 30 * 86_400_000
+"""How long a postback may wait for its click."""
+
+
 class ConfigError(Exception):
     """The configuration cannot be used; the message names the key and says what to do."""
 
@@ -313,8 +317,8 @@ def _check(config: Config, where: str) -> None:
             ip_network(proxy)
         except ValueError as error:
             refuse("server.trusted_proxies", str(error))
-    if config.clicks.park_unknown:
-        refuse("clicks.park_unknown", "postbacks cannot be parked yet; set it to 0s")
+    if config.clicks.park_unknown > MAX_PARK_MS:
+        refuse("clicks.park_unknown", "expected at most 30d: waiting takes room, and nobody is told meanwhile")
     if config.clicks.window == 0:
         refuse("clicks.window", "must be longer than 0")
 

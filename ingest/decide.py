@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from hmac import compare_digest
 
 import msgspec
+from msgspec.structs import replace
 
 from dedup.policy import Claim, claim_for, uuid_text
 from ingest import money
@@ -34,6 +35,7 @@ class Rules:
 
     window_ms: int
     min_age_ms: int = 0
+    park_unknown_ms: int = 0
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False):
@@ -53,7 +55,8 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
-    """What a postback comes to: a conversion to claim, or a refusal for the log (then `claim` is None)."""
+    """What a postback comes to: a conversion to claim, or a refusal for the log (then `claim` is None). One that is to
+    be parked is a refusal as it would be logged."""
 
     receipt: Receipt
     record: Record
@@ -97,7 +100,10 @@ def decide(
     except _RefusedError as refused:
         if trace:
             trace("refused", f"{refused.refusal.reason}: {refused.refusal.detail}")
-        return _reject(receipt, postback, click, campaign, refused.refusal)
+        rejected = _reject(receipt, postback, click, campaign, refused.refusal)
+        if refused.refusal.reason is Reason.UNKNOWN_CLICK and rules.park_unknown_ms:
+            return replace(rejected, kind=Kind.PARKED)
+        return rejected
 
 
 def _accept(

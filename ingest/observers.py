@@ -69,6 +69,27 @@ class IntakeMetrics:
         self._bytes.set(size)
 
 
+class UnparkingMetrics:
+    """See `ingest.unparking.UnparkingObserver`."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._parked = metrics.gauge("postback_parked")
+        self._unparked = metrics.counter("postback_unparked")
+        self._expired = metrics.counter("postback_park_expired")
+
+    def parked(self, count: int) -> None:
+        """So many are parked now."""
+        self._parked.set(count)
+
+    def unparked(self, count: int) -> None:
+        """They were recorded."""
+        self._unparked.inc(count)
+
+    def expired(self, count: int) -> None:
+        """They are in the log."""
+        self._expired.inc(count)
+
+
 class WriterMetrics:
     """See `storage.writer.WriterObserver`."""
 
@@ -86,6 +107,7 @@ class WriterMetrics:
         self._rows.labels("new").inc(counts.new)
         self._rows.labels("present").inc(counts.present)
         self._rows.labels("logged").inc(counts.logged)
+        self._rows.labels("parked").inc(counts.parked)
         self._seconds.observe(seconds)
         self._age.observe(oldest_age_s)
         self._batch.observe(counts.read)

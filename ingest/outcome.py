@@ -18,6 +18,7 @@ class Result(StrEnum):
     CONFLICT = "conflict"
     REJECTED = "rejected"
     SPOOLED = "spooled"
+    PARKED = "parked"
     INVALID = "invalid"
     UNAVAILABLE = "unavailable"
 
@@ -36,5 +37,7 @@ UNAVAILABLE = Outcome(Result.UNAVAILABLE)
 """Nothing is stored: there is no room."""
 SPOOLED = Outcome(Result.SPOOLED)
 """In the local spool, on disk."""
+PARKED = Outcome(Result.PARKED, reason=Reason.UNKNOWN_CLICK)
+"""Stored, to be decided when its click is known."""
 AWAY = Outcome(Result.UNAVAILABLE, detail="an engine is away")
 """Not decided, for Redis or Postgres did not answer: nothing is stored yet. Never leaves the intake."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
@@ -14,11 +15,11 @@ from ingest.catalog import Advertiser, Profile, Snapshot
 from ingest.click_source import ClickSource
 from ingest.clicks import Click
 from ingest.decide import Decision, Receipt, Rules, decide
-from ingest.outcome import AWAY, UNAVAILABLE, Outcome, Result
+from ingest.outcome import AWAY, PARKED, UNAVAILABLE, Outcome, Result
 from ingest.reasons import Reason
 from ingest.signatures import Signed, signed_parameters
 from ingest.wire import Fault, Pairs, Postback
-from storage.records import encode
+from storage.records import Kind, encode
 
 _RESULTS: Final = {
     Verdict.ACCEPTED: Result.ACCEPTED,
@@ -43,6 +44,10 @@ Admit = Callable[[Advertiser, bool], bool]
 """Whether one more postback may pass now: the advertiser it is for, and whether it proved to be the advertiser's."""
 
 
+Park = Callable[[Arrival, Decision, Sequence[str]], Decision]
+"""Puts the arrival, which may be about any of these clicks, into a decision to park it; without room, rejects it."""
+
+
 class RecorderObserver(Protocol):
     """Told of each batch."""
 
@@ -60,11 +65,14 @@ class Recorder:
         snapshot: Callable[[], Snapshot],
         rules: Rules,
         observer: RecorderObserver,
+        park: Park | None = None,
     ) -> None:
+        """`park` None: nothing is parked, whatever the rules say."""
         self._deduplicator = deduplicator
         self._clicks = clicks
         self._snapshot = snapshot
-        self._rules = rules
+        self._rules = rules if park else dataclasses.replace(rules, park_unknown_ms=0)
+        self._park = park
         self._observer = observer
 
     async def record(self, arrivals: Sequence[Arrival], admit: Admit | None = None) -> list[Outcome]:
@@ -93,6 +101,9 @@ class Recorder:
             if admit is not None and decision.advertiser and not admit(decision.advertiser, not is_forbidden(decision)):
                 outcomes[place] = UNAVAILABLE
                 continue
+            if self._park is not None and decision.kind is Kind.PARKED:
+                standard, _ = named[place]
+                decision = self._park(arrival, decision, [*own.values(), *([] if standard is None else [standard])])
             places.append(place)
             decisions.append(decision)
         verdicts = await self._deduplicator.claim([entry_of(decision) for decision in decisions])
@@ -185,6 +196,8 @@ def outcome_of(decision: Decision, verdict: Verdict) -> Outcome:
         return UNAVAILABLE
     profile = decision.advertiser.profile if decision.advertiser else Profile.JSON
     refusal = decision.refusal
+    if decision.kind is Kind.PARKED:
+        return PARKED
     if refusal is not None:
         result = Result.INVALID if is_forbidden(decision) else Result.REJECTED
         return Outcome(result, None, refusal.reason, refusal.detail, profile)

@@ -52,8 +52,14 @@ class Damage:
 
 def encode_arrival(arrival: Arrival) -> bytes:
     """The arrival as one record."""
+    body = pack_arrival(arrival)
+    return _FRAME.pack(len(body), crc32(body)) + body
+
+
+def pack_arrival(arrival: Arrival) -> bytes:
+    """The arrival as the body of a record."""
     receipt, fault, signed = arrival.receipt, arrival.fault, arrival.signed
-    body = _encoder.encode(
+    return _encoder.encode(
         _Body(
             receipt.postback_id,
             receipt.received_us,
@@ -64,7 +70,6 @@ def encode_arrival(arrival: Arrival) -> bytes:
             None if signed is None else (signed.message, list(signed.signatures), signed.timestamp_s),
         )
     )
-    return _FRAME.pack(len(body), crc32(body)) + body
 
 
 def decode_segment(data: bytes) -> Iterator[Arrival | Damage]:
@@ -85,11 +90,12 @@ def decode_segment(data: bytes) -> Iterator[Arrival | Damage]:
             # A torn write may leave any length, and zeros where data was to follow.
             yield Damage(offset, is_tail=start + length >= len(data) or not any(data[start:]))
             return
-        yield _decode_body(body)
+        yield unpack_arrival(body)
         offset = start + length
 
 
-def _decode_body(body: bytes) -> Arrival:
+def unpack_arrival(body: bytes) -> Arrival:
+    """What `pack_arrival` packed."""
     read = _decoder.decode(body)
     pairs: Pairs = [
         (_text(name), Nested(_text(value)) if is_nested else _text(value)) for name, value, is_nested in read.pairs

@@ -10,6 +10,7 @@ import os
 import tempfile
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,7 @@ PREFIX: Final = "enc:"
 KEY_BYTES: Final = 64
 SIGNING: Final = b"postback signing secret"
 SESSION: Final = b"postback console session"
+_DATA: Final = b"postback data"
 """What a text is sealed for: sealed for one, it cannot be opened as the other."""
 
 
@@ -32,6 +34,12 @@ class Vault:
         from cryptography.hazmat.primitives.ciphers.aead import AESSIV  # noqa: PLC0415  commands start without it
 
         self._ciphers = [AESSIV(key) for key in keys]
+        self._by_id = {_key_id(key): cipher for key, cipher in zip(keys, self._ciphers, strict=True)}
+
+    @property
+    def key_ids(self) -> tuple[str, ...]:
+        """What names each key and tells nothing about it; first the one that seals."""
+        return tuple(self._by_id)
 
     def seal(self, secret: str, purpose: bytes = SIGNING) -> str:
         """The secret as it is stored: `enc:<base64url>`."""
@@ -51,6 +59,26 @@ class Vault:
             except (InvalidTag, ValueError):
                 continue
         raise VaultError("was encrypted with another key: this machine needs the same admin.secret_key_file")
+
+    def seal_data(self, data: bytes, about: bytes) -> bytes:
+        """The data, which may not be empty, so that it is opened only as being `about` the same."""
+        return self._ciphers[0].encrypt(data, [_DATA, about])
+
+    def open_data(self, sealed: bytes, about: bytes, key_id: str) -> bytes:
+        """What was sealed with the key of that id. Raises VaultError."""
+        from cryptography.exceptions import InvalidTag  # noqa: PLC0415  as above
+
+        cipher = self._by_id.get(key_id)
+        if cipher is None:
+            raise VaultError("was encrypted with another key: this machine needs the same admin.secret_key_file")
+        try:
+            return cipher.decrypt(sealed, [_DATA, about])
+        except (InvalidTag, ValueError):
+            raise VaultError("the encrypted data is damaged") from None
+
+
+def _key_id(key: bytes) -> str:
+    return blake2b(key, digest_size=8, person=b"postback key id").hexdigest()
 
 
 def ensure_vault(path: Path) -> Vault:

@@ -25,6 +25,11 @@ READABLE: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "adjustments": (),
         "clicks": (),
         "postback_log": (),
+        "replays": (),
+        "parked_postbacks": (
+            "postback_id", "received_at", "parked_at", "until", "look_at", "click_ids", "click_id", "goal_value", "txn_id",
+            "remote_ip", "params",
+        ),
         "conversions_hourly": (),
         "conversions_daily": (),
         "clicks_hourly": (),

@@ -22,6 +22,7 @@ _TABLE: Final = "incoming_v1"
 _TABLE_COLUMNS: Final = ("kind", "prior", *COLUMNS)
 _PREFIXES: Final = {kind.encode(): kind.encode() + b"\t\t" for kind in Kind}
 _CONVERSION: Final = Kind.CONVERSION.encode()
+_PARKED: Final = f"{Kind.PARKED}\t".encode()
 _RECEIVED: Final = COLUMNS.index("received_us")
 _CLICKED: Final = COLUMNS.index("clicked_ms")
 _STATUS_SIGN: Final = GIVEN.encode()
@@ -39,7 +40,7 @@ _ROOM: Final = 4
 class BatchCounts:
     """What became of a batch's rows: `read` entries; conversions that were `new` or already `present`; rows `logged` in
     postback_log, among them present conversions that came from another postback; statuses that repeats gave and that
-    `moved` their conversions; entries in dead_letters."""
+    `moved` their conversions; postbacks that were `parked`; entries in dead_letters."""
 
     read: int = 0
     new: int = 0
@@ -47,6 +48,7 @@ class BatchCounts:
     logged: int = 0
     dead: int = 0
     moved: int = 0
+    parked: int = 0
 
     def __add__(self, other: BatchCounts) -> BatchCounts:
         return BatchCounts(
@@ -56,6 +58,7 @@ class BatchCounts:
             self.logged + other.logged,
             self.dead + other.dead,
             self.moved + other.moved,
+            self.parked + other.parked,
         )
 
 
@@ -134,20 +137,22 @@ class BatchStore:
         copied = await connection.copy_to_table(_TABLE, source=memoryview(lines), columns=_TABLE_COLUMNS, format="text")
         if _rows(copied) != len(entries):
             raise MalformedError("the payload is not one line")
-        new = logged = moved = 0
+        new = logged = moved = parked = 0
         if conversions:
             new = _rows(await connection.execute(self._sql["insert_conversions"]))
         if others:
             logged += _rows(await connection.execute(self._sql["insert_log"]))
+        if others and _PARKED in lines:
+            parked = _rows(await connection.execute(self._sql["insert_parked"]))
         if new < conversions:
             logged += _rows(await connection.execute(self._sql["log_repeats"]))
-        # Both are looked for in the lines, which costs next to nothing; a txn_id that looks like it does no harm.
+        # These are looked for in the lines, which costs next to nothing; a txn_id that looks like it does no harm.
         if _STATUS_SIGN in lines:  # a single byte is found an order of magnitude faster
             if (others or new < conversions) and _SAYS_A_STATUS in lines:
                 moved = _rows(await connection.execute(self._sql["insert_status_changes"], new < conversions))
             if conversions and _IS_HELD in lines:
                 await connection.execute(self._sql["insert_holds"])
-        return BatchCounts(len(entries), new, conversions - new, logged, moved=moved)
+        return BatchCounts(len(entries), new, conversions - new, logged, moved=moved, parked=parked)
 
     async def _make_partitions(self, entries: Sequence[Entry]) -> None:
         conversions = [entry for entry in entries if entry.kind == _CONVERSION]

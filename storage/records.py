@@ -22,6 +22,7 @@ class Kind(StrEnum):
     DUPLICATE = "d1"
     CONFLICT = "x1"
     REJECTION = "r1"
+    PARKED = "p1"
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):

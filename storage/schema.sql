@@ -96,6 +96,21 @@ BEGIN
     RETURN NULL;
 END $$;
 
+CREATE FUNCTION public.wake_parked() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF EXISTS (SELECT FROM parked_postbacks) THEN
+        UPDATE parked_postbacks SET look_at = now() WHERE postback_id IN (
+            SELECT postback_id FROM parked_postbacks
+            WHERE click_ids && ARRAY(SELECT click_id FROM added)
+            ORDER BY postback_id
+            FOR UPDATE
+        );
+    END IF;
+    RETURN NULL;
+END $$;
+
 CREATE TABLE public.adjustments (
     adjustment_id uuid NOT NULL,
     conversion_id uuid NOT NULL,
@@ -889,6 +904,44 @@ COMMENT ON COLUMN public.log_hourly.reason IS 'Why a postback was rejected.';
 
 COMMENT ON COLUMN public.log_hourly.postbacks IS 'How many.';
 
+CREATE TABLE public.parked_postbacks (
+    postback_id uuid NOT NULL,
+    received_at timestamp with time zone NOT NULL,
+    parked_at timestamp with time zone DEFAULT now() NOT NULL,
+    until timestamp with time zone NOT NULL,
+    look_at timestamp with time zone DEFAULT now() NOT NULL,
+    click_ids text[] NOT NULL COLLATE pg_catalog."C",
+    click_id text COLLATE pg_catalog."C",
+    goal_value text,
+    txn_id text COLLATE pg_catalog."C",
+    remote_ip inet,
+    params jsonb NOT NULL,
+    key_id text NOT NULL,
+    sealed bytea NOT NULL
+);
+
+COMMENT ON TABLE public.parked_postbacks IS 'Postbacks whose click is not known yet. They are decided when it is registered, or go to postback_log when their time is over.';
+
+COMMENT ON COLUMN public.parked_postbacks.postback_id IS 'The log_id that it has in postback_log, should it come to that.';
+
+COMMENT ON COLUMN public.parked_postbacks.received_at IS 'When a receiver read the postback.';
+
+COMMENT ON COLUMN public.parked_postbacks.parked_at IS 'When the writer committed the row.';
+
+COMMENT ON COLUMN public.parked_postbacks.until IS 'A click that is registered later comes too late: clicks.park_unknown after received_at.';
+
+COMMENT ON COLUMN public.parked_postbacks.look_at IS 'When it is looked at next. Its click''s registration makes that now.';
+
+COMMENT ON COLUMN public.parked_postbacks.click_ids IS 'The clicks that it may be about: under a standard name, and under advertisers'' own names for click_id.';
+
+COMMENT ON COLUMN public.parked_postbacks.click_id IS 'The one of them that stands in postback_log, should it come to that; and so with the columns up to params.';
+
+COMMENT ON COLUMN public.parked_postbacks.params IS 'What else the sender gave. Never a secret.';
+
+COMMENT ON COLUMN public.parked_postbacks.key_id IS 'Names the key in admin.secret_key_file that sealed can be opened with.';
+
+COMMENT ON COLUMN public.parked_postbacks.sealed IS 'The postback as it came, with token and signature, encrypted.';
+
 CREATE VIEW public.performance_daily AS
  SELECT facts.day,
     campaigns.advertiser_id,
@@ -1094,6 +1147,31 @@ COMMENT ON COLUMN public.postback_log.remote_ip IS 'Who sent it; behind a truste
 
 COMMENT ON COLUMN public.postback_log.params IS 'What the sender gave; for a conflict also "claimed" and "sent", the two amounts.';
 
+CREATE TABLE public.replays (
+    log_id uuid NOT NULL,
+    received_at timestamp with time zone NOT NULL,
+    replayed_at timestamp with time zone DEFAULT now() NOT NULL,
+    outcome text NOT NULL,
+    reason text,
+    conversion_id uuid,
+    made_by text NOT NULL,
+    CONSTRAINT replays_outcome_check CHECK ((outcome = ANY (ARRAY['accepted'::text, 'duplicate'::text, 'conflict'::text, 'rejected'::text])))
+);
+
+COMMENT ON TABLE public.replays IS 'What became of rejections in postback_log that were decided again.';
+
+COMMENT ON COLUMN public.replays.log_id IS 'The row of postback_log.';
+
+COMMENT ON COLUMN public.replays.received_at IS 'That row''s, with which it is found in its partition.';
+
+COMMENT ON COLUMN public.replays.outcome IS 'accepted: counted, as conversion_id. duplicate, conflict: its event had been counted before. rejected: still.';
+
+COMMENT ON COLUMN public.replays.reason IS 'Why it is still rejected.';
+
+COMMENT ON COLUMN public.replays.conversion_id IS 'The conversion that it became, or that had been counted before.';
+
+COMMENT ON COLUMN public.replays.made_by IS 'Who had it decided again.';
+
 CREATE TABLE public.rollup_clicks (
     hour timestamp with time zone CONSTRAINT clicks_hourly_hour_not_null NOT NULL,
     campaign_id bigint CONSTRAINT clicks_hourly_campaign_id_not_null NOT NULL,
@@ -1247,11 +1325,17 @@ ALTER TABLE ONLY public.goals
 ALTER TABLE ONLY public.holds
     ADD CONSTRAINT holds_pkey PRIMARY KEY (conversion_id);
 
+ALTER TABLE ONLY public.parked_postbacks
+    ADD CONSTRAINT parked_postbacks_pkey PRIMARY KEY (postback_id);
+
 ALTER TABLE ONLY public.postback_log
     ADD CONSTRAINT postback_log_pkey PRIMARY KEY (log_id, received_at);
 
 ALTER TABLE ONLY public.publishers
     ADD CONSTRAINT publishers_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.replays
+    ADD CONSTRAINT replays_pkey PRIMARY KEY (log_id, replayed_at);
 
 ALTER TABLE ONLY public.rollup_counted
     ADD CONSTRAINT rollup_counted_pkey PRIMARY KEY (conversion_id, clicked_at);
@@ -1321,9 +1405,17 @@ CREATE INDEX log_hourly_hour ON public.log_hourly USING btree (hour);
 
 CREATE UNIQUE INDEX log_hourly_key ON public.log_hourly USING btree (campaign_id, hour, advertiser_id, outcome, reason) NULLS NOT DISTINCT;
 
+CREATE INDEX parked_postbacks_click_ids ON public.parked_postbacks USING gin (click_ids);
+
+CREATE INDEX parked_postbacks_look_at ON public.parked_postbacks USING btree (look_at);
+
+CREATE INDEX parked_postbacks_until ON public.parked_postbacks USING btree (until);
+
 CREATE INDEX postback_log_click_id ON ONLY public.postback_log USING btree (click_id);
 
 CREATE INDEX postback_log_received ON ONLY public.postback_log USING brin (received_at);
+
+CREATE INDEX replays_conversion_id ON public.replays USING btree (conversion_id);
 
 CREATE INDEX status_changes_recorded ON ONLY public.status_changes USING brin (recorded_at);
 
@@ -1370,6 +1462,8 @@ CREATE TRIGGER rollup_update AFTER UPDATE ON public.conversions REFERENCING OLD 
 CREATE TRIGGER rollup_update AFTER UPDATE ON public.postback_log REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.count_log();
 
 CREATE TRIGGER rollup_update AFTER UPDATE ON public.status_changes REFERENCING NEW TABLE AS changed_rows FOR EACH STATEMENT EXECUTE FUNCTION public.touch_changed();
+
+CREATE TRIGGER wake_parked AFTER INSERT ON public.clicks REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION public.wake_parked();
 
 ALTER TABLE ONLY public.campaigns
     ADD CONSTRAINT campaigns_advertiser_id_fkey FOREIGN KEY (advertiser_id) REFERENCES public.advertisers(id);

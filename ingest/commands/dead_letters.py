@@ -28,6 +28,7 @@ _KINDS: Final = {
     Kind.DUPLICATE: "duplicate",
     Kind.CONFLICT: "conflict",
     Kind.REJECTION: "rejection",
+    Kind.PARKED: "parked",
 }
 
 
@@ -107,6 +108,8 @@ def _became(counts: BatchCounts) -> str:
         return "conversion"
     if counts.present:
         return "counted before, and a duplicate in the log" if counts.logged else "counted before"
+    if counts.parked:
+        return "parked"
     return "in the log" if counts.logged else "in the log before"
 
 

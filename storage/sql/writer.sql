@@ -50,9 +50,10 @@ SELECT
     CASE
         WHEN status = 'approved' THEN status
         WHEN starts_with(status, 'held=') THEN 'pending'
+        WHEN status LIKE '=%|%' THEN split_part(status, '|', 2)
         ELSE ltrim(status, '=')
     END,
-    starts_with(status, '='),
+    starts_with(status, '=') AND status NOT LIKE '%|%',
     reason, country, currency,
     sale_micros * 0.000001,
     revenue_micros * 0.000001,
@@ -68,7 +69,7 @@ ORDER BY conversion_id, received_us
 ON CONFLICT DO NOTHING;
 
 -- name: insert_log
--- What is not a conversion. A row that is there already is the same entry, delivered again.
+-- What is neither a conversion nor parked. A row that is there already is the same entry, delivered again.
 INSERT INTO postback_log (
     log_id, received_at, outcome, reason, advertiser_id, campaign_id, click_id, goal_value, txn_id, conversion_id,
     remote_ip, params
@@ -86,8 +87,24 @@ SELECT
         ELSE params
     END
 FROM incoming_v1
-WHERE kind <> 'c1'
+WHERE kind NOT IN ('c1', 'p1')
 ORDER BY log_id, received_us
+ON CONFLICT DO NOTHING;
+
+-- name: insert_parked
+-- Their params are an envelope, made by ingest.parking: `sent` are those of the sender.
+INSERT INTO parked_postbacks (
+    postback_id, received_at, until, click_ids, click_id, goal_value, txn_id, remote_ip, params, key_id, sealed
+)
+SELECT
+    log_id,
+    timestamptz 'epoch' + received_us * interval '1 microsecond',
+    timestamptz 'epoch' + (params ->> 'until_us')::bigint * interval '1 microsecond',
+    ARRAY(SELECT jsonb_array_elements_text(params -> 'click_ids')),
+    click_id, goal_value, txn_id, remote_ip, params -> 'sent', params ->> 'key_id', decode(params ->> 'sealed', 'base64')
+FROM incoming_v1
+WHERE kind = 'p1'
+ORDER BY log_id
 ON CONFLICT DO NOTHING;
 
 -- name: log_repeats
@@ -129,7 +146,7 @@ ON CONFLICT DO NOTHING;
 -- $1 boolean: whether conversions were there already. Repeats that give a status, whether their conversion is there yet or
 -- not: conversions_net puts both together. A conversion that is itself a repeat is one from another postback.
 INSERT INTO status_changes (conversion_id, clicked_at, change_id, received_at, status, source)
-SELECT conversion_id, conversion_clicked_at, log_id, incoming_at, ltrim(status, '='), 'postback'
+SELECT conversion_id, conversion_clicked_at, log_id, incoming_at, split_part(ltrim(status, '='), '|', 1), 'postback'
 FROM (
     SELECT
         incoming_v1.*,

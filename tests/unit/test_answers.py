@@ -35,6 +35,13 @@ TABLE: dict[Result, tuple[dict[str, object], int, dict[str, str], bytes, int]] =
         b"success=false; err_msg=bad_token",
         403,
     ),
+    Result.PARKED: (
+        {"reason": Reason.UNKNOWN_CLICK},
+        202,
+        {"status": "parked", "reason": "unknown_click"},
+        b"success=true;",
+        202,
+    ),
     Result.SPOOLED: ({}, 202, {"status": "spooled"}, b"success=true;", 202),
 }
 RESULTS = list(TABLE)

@@ -79,7 +79,7 @@ def test_environment_wins_over_the_file(tmp_path: Path) -> None:
         ("[server]\ntrusted_proxies = ['10.0.0.0/33']", "server.trusted_proxies: '10.0.0.0/33'"),
         ("[clicks]\nwindow = 90", "clicks.window: expected a duration"),
         ("[clicks]\nwindow = '0s'", "clicks.window: must be longer than 0"),
-        ("[clicks]\npark_unknown = '1h'", "clicks.park_unknown: "),
+        ("[clicks]\npark_unknown = '31d'", "clicks.park_unknown: "),
         ("[spool]\nmax_bytes = '1GB'", "spool.max_bytes: expected a size"),
         ("[redis]\nack = 'maybe'", "redis.ack: "),
         ("[redis]\nurl = 'http://x'", "redis.url: expected"),
