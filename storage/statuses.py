@@ -12,8 +12,8 @@ GIVEN: Final = "="
 """Before a status that the sender gave: on a repeat it moves the conversion."""
 
 HELD: Final = "held="
-"""Before the hold in ms that a conversion is pending for, unless the sender says otherwise. It ends with the same sign, so
-that a batch without the sign has neither."""
+"""Before the hold in ms that a conversion is pending for, unless the sender says otherwise. It ends with the same
+sign, so that a batch without the sign has neither."""
 
 APPROVED: Final = "approved"
 PENDING: Final = "pending"
