@@ -5,21 +5,20 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from ingest.cli_options import ConfigFile
+from ingest.cli_options import TIME_FORMATS, ConfigFile, as_utc
 
-_FORMATS: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%d %H:%M:%S"]
 Since = Annotated[
     datetime | None,
-    typer.Option("--from", metavar="TIME", formats=_FORMATS, help="2026-11-01 or 2026-11-01T12:00:00; UTC."),
+    typer.Option("--from", metavar="TIME", formats=TIME_FORMATS, help="2026-11-01 or 2026-11-01T12:00:00; UTC."),
 ]
 Until = Annotated[
-    datetime | None, typer.Option("--to", metavar="TIME", formats=_FORMATS, help="Up to, and without, this time.")
+    datetime | None, typer.Option("--to", metavar="TIME", formats=TIME_FORMATS, help="Up to, and without, this time.")
 ]
 
 
@@ -59,8 +58,8 @@ def query(
 
 def export(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A name in .parquet or .csv.")],
-    since: Annotated[datetime, typer.Option("--from", metavar="TIME", formats=_FORMATS, help="UTC.")],
-    until: Annotated[datetime, typer.Option("--to", metavar="TIME", formats=_FORMATS, help="Up to, and without.")],
+    since: Annotated[datetime, typer.Option("--from", metavar="TIME", formats=TIME_FORMATS, help="UTC.")],
+    until: Annotated[datetime, typer.Option("--to", metavar="TIME", formats=TIME_FORMATS, help="Up to, and without.")],
     rows: Annotated[
         Literal["conversions", "log", "clicks", "hours", "days"],
         typer.Option("--table", help="conversions: as they stand now; hours, days: rollups with names."),
@@ -75,7 +74,7 @@ def export(
     from ingest.commands.session import quietly
     from storage.export import Exported, TimeRange
 
-    when = TimeRange(_as_utc(since), _as_utc(until))
+    when = TimeRange(as_utc(since), as_utc(until))
     file_format = format_of(file) if form is None else FileFormat(form)
     asyncio.run(export_rows(quietly(config), file, Exported(rows), when, file_format))
 
@@ -133,8 +132,4 @@ def grant_readonly(
 
 
 def _utc(at: datetime | None) -> datetime | None:
-    return None if at is None else _as_utc(at)
-
-
-def _as_utc(at: datetime) -> datetime:
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    return None if at is None else as_utc(at)

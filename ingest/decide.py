@@ -91,12 +91,13 @@ def decide(
     rules: Rules,
     trace: Trace | None = None,
     signed: Signed | None = None,
+    proven_for: int | None = None,
 ) -> Decision:
     """Decide one postback. `click` is the one that its click_id names, None where there is none; `signed` what it is
-    signed with."""
+    signed with; `proven_for` the advertiser whose it was found to be before."""
     campaign = snapshot.campaigns.get(click.campaign_id) if click else None
     try:
-        return _accept(receipt, postback, click, campaign, snapshot, rules, trace, signed)
+        return _accept(receipt, postback, click, campaign, snapshot, rules, trace, signed, proven_for)
     except _RefusedError as refused:
         if trace:
             trace("refused", f"{refused.refusal.reason}: {refused.refusal.detail}")
@@ -115,6 +116,7 @@ def _accept(
     rules: Rules,
     trace: Trace | None,
     signed: Signed | None,
+    proven_for: int | None,
 ) -> Decision:
     if postback.fault:
         raise _RefusedError(postback.fault.reason, postback.fault.detail)
@@ -129,11 +131,12 @@ def _accept(
     advertiser = campaign.advertiser
     if trace:
         trace("campaign", f"{campaign.id} {campaign.name!r} of {advertiser.name!r}, {campaign.currency}")
-    if advertiser.allowed_networks and not is_in(receipt.remote_ip, advertiser.allowed_networks):
-        raise _RefusedError(Reason.ADDRESS_NOT_ALLOWED, "address: not one of the advertiser's")
-    _check_token(advertiser, postback.security_token)
-    if advertiser.signing_keys:
-        _check_signature(advertiser, signed, receipt.received_us // 1000)
+    if advertiser.id != proven_for:
+        if advertiser.allowed_networks and not is_in(receipt.remote_ip, advertiser.allowed_networks):
+            raise _RefusedError(Reason.ADDRESS_NOT_ALLOWED, "address: not one of the advertiser's")
+        _check_token(advertiser, postback.security_token)
+        if advertiser.signing_keys:
+            _check_signature(advertiser, signed, receipt.received_us // 1000)
     if campaign.status is not Status.ACTIVE:
         raise _RefusedError(Reason.CAMPAIGN_INACTIVE, "click_id: its campaign is not active")
     window_ms = _check_age(campaign, click, receipt.received_us // 1000, rules)

@@ -11,6 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from dedup.port import TOKEN_BYTES, Deduplicator, Entry, QueueUnavailableError, Verdict
+from ingest.cap_gate import CapGate, Passed
 from ingest.catalog import Advertiser, Profile, Snapshot
 from ingest.click_source import ClickSource
 from ingest.clicks import Click
@@ -31,13 +32,15 @@ _FORBIDDEN: Final = frozenset({Reason.BAD_TOKEN, Reason.BAD_SIGNATURE, Reason.AD
 
 class Arrival(msgspec.Struct, frozen=True, gc=False):
     """A postback as it came in: when and where from, and its names and values. `fault`: why it has none. `signed`: what
-    its request's signature header covers, if there was one."""
+    its request's signature header covers, if there was one. `proven_for`: the advertiser whose it was found to be when it
+    came, by address, token and signature, which are not looked at again."""
 
     receipt: Receipt
     pairs: Pairs
     idempotency_key: str | None = None
     fault: Fault | None = None
     signed: Signed | None = None
+    proven_for: int | None = None
 
 
 Admit = Callable[[Advertiser, bool], bool]
@@ -66,13 +69,15 @@ class Recorder:
         rules: Rules,
         observer: RecorderObserver,
         park: Park | None = None,
+        caps: CapGate | None = None,
     ) -> None:
-        """`park` None: nothing is parked, whatever the rules say."""
+        """`park` None: nothing is parked, whatever the rules say. `caps` may be None only if no catalog has any."""
         self._deduplicator = deduplicator
         self._clicks = clicks
         self._snapshot = snapshot
         self._rules = rules if park else dataclasses.replace(rules, park_unknown_ms=0)
         self._park = park
+        self._caps = caps
         self._observer = observer
 
     async def record(self, arrivals: Sequence[Arrival], admit: Admit | None = None) -> list[Outcome]:
@@ -97,7 +102,9 @@ class Recorder:
             click = None if click_id is None else clicks[click_id]
             mine = read_postback(arrival, click_id, click, snapshot)
             signed = signature_of(arrival, click, snapshot)
-            decision = decide(arrival.receipt, mine, click, snapshot, self._rules, signed=signed)
+            decision = decide(
+                arrival.receipt, mine, click, snapshot, self._rules, signed=signed, proven_for=arrival.proven_for
+            )
             if admit is not None and decision.advertiser and not admit(decision.advertiser, not is_forbidden(decision)):
                 outcomes[place] = UNAVAILABLE
                 continue
@@ -106,7 +113,14 @@ class Recorder:
                 decision = self._park(arrival, decision, [*own.values(), *([] if standard is None else [standard])])
             places.append(place)
             decisions.append(decision)
+        passed: Passed | None = None
+        if snapshot.has_caps:
+            assert self._caps is not None, "a catalog with caps needs them held"
+            passed = await self._caps.hold(decisions, snapshot)
+            places, decisions = [places[place] for place in passed.places], passed.decisions
         verdicts = await self._deduplicator.claim([entry_of(decision) for decision in decisions])
+        if passed is not None and self._caps is not None:
+            await self._caps.settle(passed, verdicts)
         for place, decision, verdict in zip(places, decisions, verdicts, strict=True):
             outcomes[place] = outcome_of(decision, verdict)
         self._observer.recorded(outcomes, time.perf_counter() - started)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -91,3 +92,11 @@ async def require_schema(connection: Connection) -> None:
     state = await schema_state(connection)
     if state.problem is not None:
         raise CommandError(state.problem)
+
+
+def login_name() -> str:
+    """Who is on record for what a command does, where nobody is named."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a uid that no passwd file knows
+        return "operator"
