@@ -32,8 +32,8 @@ _FORBIDDEN: Final = frozenset({Reason.BAD_TOKEN, Reason.BAD_SIGNATURE, Reason.AD
 
 class Arrival(msgspec.Struct, frozen=True, gc=False):
     """A postback as it came in: when and where from, and its names and values. `fault`: why it has none. `signed`: what
-    its request's signature header covers, if there was one. `proven_for`: the advertiser whose it was found to be when it
-    came, by address, token and signature, which are not looked at again."""
+    its request's signature header covers, if there was one. `proven_for`: the advertiser whose it was found to be when
+    it came, by address, token and signature, which are not looked at again."""
 
     receipt: Receipt
     pairs: Pairs
