@@ -8,15 +8,21 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 import structlog
 
+from dedup.caps import CapCounters
 from dedup.client import connect as connect_redis
 from dedup.redis import Durability, RedisDeduplicator, time_limit_s
+from dedup.scripts import Client
 from ingest.addresses import parse_networks
 from ingest.admin import AdminKey, ensure_admin_key
 from ingest.api.handlers import CatalogApi
 from ingest.api_keys import KeyRing, stored_keys
+from ingest.cap_duty import CapDuty
+from ingest.cap_gate import CapGate
+from ingest.cap_recount import CapRecount
 from ingest.catalog import Snapshot
 from ingest.catalog_feed import CatalogFeed
 from ingest.catalog_kept import kept_path
@@ -31,7 +37,7 @@ from ingest.fast_protocol import FastPath
 from ingest.http_server import bind, receiver_app, start_server
 from ingest.intake import Intake
 from ingest.metrics import Metrics
-from ingest.observers import IntakeMetrics, RecorderMetrics, UnparkingMetrics, WriterMetrics
+from ingest.observers import CapMetrics, IntakeMetrics, RecorderMetrics, UnparkingMetrics, WriterMetrics
 from ingest.ops import Operations
 from ingest.orders import Orders
 from ingest.parking import Parking
@@ -40,12 +46,15 @@ from ingest.recorder import Recorder
 from ingest.spool import Spool
 from ingest.stored_clicks import StoredClicks
 from ingest.unparking import Unparking
-from ingest.vault import ensure_vault
+from ingest.vault import Vault, ensure_vault
 from ingest.writer_duties import WriterDuties
+from storage.postgres import Pool, open_pool
 from storage.postgres import close as close_postgres
-from storage.postgres import open_pool
 from storage.rows import NewClick
 from storage.writer import Writer
+
+if TYPE_CHECKING:
+    from ingest.console.handlers import Console
 
 MAX_WAITING = 10_000
 """Postbacks that may wait for their turn in one receiver; more are refused."""
@@ -53,6 +62,8 @@ MAX_BODY_BYTES = 256 << 20
 """Bodies that one receiver holds at once; more are refused."""
 EDITING_CONNECTIONS = 2
 """To Postgres, of each receiver, for those who look at the catalog and change it."""
+LOOKING_CONNECTIONS = 2
+"""To Postgres, of each receiver, for what the console shows beside the catalog."""
 FINISH_S = 30.0
 """How long requests under way may take once a drain began."""
 
@@ -105,7 +116,13 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
         stored = StoredClicks(pool, now_ms)
         clicks = ClickSource(deduplicator, stored.lookup, expires_ms=expiry(lambda: feed.snapshot, rules))
         parking = Parking(vault, rules.park_unknown_ms)
-        recorder = Recorder(deduplicator, clicks, lambda: feed.snapshot, rules, RecorderMetrics(metrics), parking.park)
+        counters = CapCounters(redis, durability=durability)
+        recount = CapRecount(counters, redis, pool, partitions=config.redis.partitions)
+        caps = CapGate(counters, recount.ensure, CapMetrics(metrics))
+        stack.push_async_callback(caps.close)
+        recorder = Recorder(
+            deduplicator, clicks, lambda: feed.snapshot, rules, RecorderMetrics(metrics), parking.park, caps
+        )
         unparking = Unparking(parking, recorder, clicks, pool, UnparkingMetrics(metrics))
         spool = Spool(config.spool_path, max_bytes=config.spool.max_bytes)
 
@@ -146,18 +163,23 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
         # Of its own: those who edit the catalog never keep a click waiting for a connection.
         editing = await open_pool(orders.postgres_dsn, EDITING_CONNECTIONS)
         stack.push_async_callback(close_postgres, editing)
-        catalog_api = CatalogApi(
-            CatalogService(editing, vault),
-            KeyRing(key, stored_keys(editing), time.monotonic),
-            receiver.read_body,
-            config.server.paths[0],
-        )
+        service = CatalogService(editing, vault)
+        keys = KeyRing(key, stored_keys(editing), time.monotonic)
+        catalog_api = CatalogApi(service, keys, receiver.read_body, config.server.paths[0])
+        console = None
+        if config.admin.console:
+            looking = await open_pool(orders.postgres_dsn, LOOKING_CONNECTIONS)
+            stack.push_async_callback(close_postgres, looking)
+            console = await open_console(
+                config, service, keys, vault, looking, deduplicator, redis, lambda: feed.snapshot, receiver
+            )
         operations = Operations(metrics, intake.problem)
         app = receiver_app(
             receiver,
             click_api,
             catalog_api,
             operations,
+            console,
             paths=config.server.paths,
             max_body=config.server.max_body,
         )
@@ -175,10 +197,45 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
         operations.draining = True
         fast.is_open = False
         log.info("draining")
+        if console is not None:
+            console.close()  # what streams would keep the drain waiting
         # Load balancers see readyz fail and send no more; until then everything is served.
         await asyncio.sleep(config.server.drain / 1000)
         await server.cleanup()
     log.info("stopped")
+
+
+async def open_console(
+    config: Config,
+    service: CatalogService,
+    keys: KeyRing,
+    vault: Vault,
+    pool: Pool,
+    deduplicator: RedisDeduplicator,
+    redis: Client,
+    snapshot: Callable[[], Snapshot],
+    receiver: Receiver,
+) -> Console:
+    """The console, over what a receiver has."""
+    from ingest.console.assembly import build_console  # noqa: PLC0415  commands start without its templates
+    from ingest.console.pages import Pages  # noqa: PLC0415  as above
+
+    return build_console(
+        await asyncio.to_thread(Pages),
+        service,
+        keys,
+        vault,
+        pool,
+        claims=deduplicator,
+        snapshot=snapshot,
+        rules=rules_of(config),
+        redis=redis,
+        partitions=config.redis.partitions,
+        spool=config.spool_path,
+        path=config.server.paths[0],
+        trusted=parse_networks(config.server.trusted_proxies),
+        read_body=receiver.read_body,
+    )
 
 
 def guard_of(config: Config, metrics: Metrics) -> Guard:
@@ -210,11 +267,16 @@ async def run_writer(orders: Orders, stop: asyncio.Event, ready: Callable[[], No
             batch_age_ms=config.writer.batch_age,
         )
         duties = WriterDuties(redis, pool, metrics, partitions=config.redis.partitions, window_ms=config.clicks.window)
-        duty = asyncio.create_task(duties.run(stop))
+        recount = CapRecount(CapCounters(redis), redis, pool, partitions=config.redis.partitions)
+        working = [
+            asyncio.create_task(duties.run(stop)),
+            asyncio.create_task(CapDuty(recount, pool, metrics).run(stop)),
+        ]
         ready()
         await writer.run(stop)
-        duty.cancel()  # it may be waiting for a Postgres that hangs
-        await asyncio.wait([duty])
+        for duty in working:
+            duty.cancel()  # it may be waiting for a Postgres that hangs
+        await asyncio.wait(working)
     log.info("stopped")
 
 

@@ -229,6 +229,8 @@ class Snapshot:
     exchange_rates: Mapping[tuple[str, str], ExchangeRates]
     click_id_names: frozenset[str] = frozenset()
     secret_names: frozenset[str] = frozenset({PARAMETER})
+    has_caps: bool = False
+    """Whether any goal has a cap."""
     _readings: dict[int, Reading] = field(default_factory=dict, compare=False, repr=False)
 
     def reading(self, advertiser: Advertiser | None) -> Reading:

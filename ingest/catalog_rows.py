@@ -70,6 +70,7 @@ def build_snapshot(rows: CatalogRows, vault: Vault | None = None) -> Snapshot:
         exchange_rates=_exchange_rates(rows.exchange_rates),
         click_id_names=_own_names(rows.advertisers, "click_id"),
         secret_names=_own_names(rows.advertisers, "security_token") | {PARAMETER},
+        has_caps=any(goal.caps for mine in goals.values() for _, goal in mine),
     )
 
 

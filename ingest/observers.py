@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from ingest.catalog import CapAction
 from ingest.metrics import Metrics
 from ingest.outcome import AWAY, Outcome
 from storage.batch_store import BatchCounts
@@ -88,6 +89,22 @@ class UnparkingMetrics:
     def expired(self, count: int) -> None:
         """They are in the log."""
         self._expired.inc(count)
+
+
+class CapMetrics:
+    """See `ingest.cap_gate.CapObserver`."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._over = metrics.counter("postback_over_cap")
+        self._unknown = metrics.counter("postback_caps_unknown")
+
+    def over_cap(self, action: CapAction) -> None:
+        """A conversion is over a cap."""
+        self._over.labels(action.value).inc()
+
+    def unknown(self, count: int) -> None:
+        """Postbacks wait for counters."""
+        self._unknown.inc(count)
 
 
 class WriterMetrics:

@@ -9,7 +9,7 @@ import msgspec
 
 from ingest import money
 from storage.records import Record
-from storage.statuses import GIVEN, HELD, PENDING
+from storage.statuses import CAPPED, GIVEN, HELD, PENDING
 
 _COLUMNS: Final = {
     "received_us": "received_at",
@@ -56,4 +56,4 @@ def status_of(record: Record) -> str | None:
     status = record.status
     if status is not None and status.startswith(HELD):
         return PENDING
-    return status and status.removeprefix(GIVEN)
+    return status and status.removeprefix(GIVEN).rpartition(CAPPED)[2]

@@ -15,12 +15,29 @@ HELD: Final = "held="
 """Before the hold in ms that a conversion is pending for, unless the sender says otherwise. It ends with the same
 sign, so that a batch without the sign has neither."""
 
+CAPPED: Final = "|"
+"""After a status that the sender gave: the one that a conversion this entry makes is counted with all the same, for it
+is over a cap. A repeat is moved by what was given."""
+
 APPROVED: Final = "approved"
 PENDING: Final = "pending"
-STATUSES: Final = frozenset({APPROVED, PENDING, "cancelled", "rejected"})
+CANCELLED: Final = "cancelled"
+STATUSES: Final = frozenset({APPROVED, PENDING, CANCELLED, "rejected"})
 """Every status that a conversion can have."""
 
 
 def held(hold_ms: int) -> str:
     """Pending, and approved by itself when the hold has passed; 0: pending until somebody says otherwise."""
     return f"{HELD}{hold_ms}" if hold_ms else PENDING
+
+
+def capped(status: str, to: str) -> str:
+    """The status of a conversion over a cap: `to`, pending or cancelled, unless the sender refuses it anyway."""
+    if not status.startswith(GIVEN):
+        return to
+    return f"{status}{CAPPED}{to}" if status.removeprefix(GIVEN) in {APPROVED, PENDING} else status
+
+
+def given(status: str) -> str | None:
+    """What the sender gave, None if nothing."""
+    return status.removeprefix(GIVEN).partition(CAPPED)[0] if status.startswith(GIVEN) else None
