@@ -19,6 +19,7 @@ from dedup.address import parse_address
 ENV_PREFIX = "POSTBACK_"
 EMBEDDED = "embedded"
 _OTHER_PATHS = {"", "/postbacks", "/clicks", "/healthz", "/readyz", "/metrics"}
+_OTHER_FOLDERS = ("/api/v1/", "/console/")
 
 _DURATION = re.compile(r"(\d+)\s*(ms|s|m|h|d)", re.ASCII)
 _DURATION_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -303,7 +304,7 @@ def _check(config: Config, where: str) -> None:
     if not config.server.paths:
         refuse("server.paths", "at least one path is needed")
     for path in config.server.paths:
-        if not path.startswith("/") or path.rstrip("/") in _OTHER_PATHS or f"{path}/".startswith("/api/v1/"):
+        if not path.startswith("/") or path.rstrip("/") in _OTHER_PATHS or f"{path}/".startswith(_OTHER_FOLDERS):
             refuse("server.paths", f"{path!r} cannot be a postback path")
     if config.redis.url != EMBEDDED:
         try:

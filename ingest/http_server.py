@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from functools import partial
+from typing import Protocol
 
 import orjson
 from aiohttp import web
@@ -22,16 +23,24 @@ LINGER_S = 2.0
 """How long what is left of a refused body is read, so that the answer gets through."""
 
 
+class Routes(Protocol):
+    """What has routes of its own."""
+
+    def add_to(self, app: web.Application) -> None:
+        """Add them."""
+
+
 def receiver_app(
     receiver: Receiver,
     click_api: ClickApi,
     catalog_api: CatalogApi,
     operations: Operations,
+    console: Routes | None = None,
     *,
     paths: Sequence[str],
     max_body: int,
 ) -> web.Application:
-    """All routes of a receiver. Anything else is a 404 or 405 in JSON; nothing ever redirects."""
+    """All routes of a receiver. Anything else is a 404 or 405 in JSON; nothing but the console ever redirects."""
     app = web.Application(client_max_size=max_body)
     for path in paths:
         # No HEAD: a link checker must not record a conversion.
@@ -44,6 +53,8 @@ def receiver_app(
     app.router.add_route("*", "/clicks", _not_allowed("POST"))
     operations.add_to(app)
     catalog_api.add_to(app)
+    if console is not None:
+        console.add_to(app)
     app.router.add_route("*", "/{path:.*}", _not_found)
 
     async def let_go(_: web.Request, response: web.StreamResponse) -> None:

@@ -41,7 +41,7 @@ LIMIT $3;
 
 -- name: dead_letters
 -- How many there are, $1 at most.
-SELECT count(*) FROM (SELECT FROM dead_letters LIMIT $1) AS some;
+SELECT count(*) FROM (SELECT FROM dead_letters LIMIT $1) AS first_ones;
 
 -- name: postbacks
 -- The latest after $1, newest first, $2 at most, accepted ones too. Filters, null where there is none: $3 outcome,
