@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,7 +16,7 @@ import typer
 
 from ingest import __version__
 from ingest.cli_analysts import add_analyst_commands
-from ingest.cli_options import AsJson, ConfigFile
+from ingest.cli_options import TIME_FORMATS, AsJson, ConfigFile, as_utc
 
 app = typer.Typer(
     name="postback",
@@ -304,6 +305,37 @@ def simulate(
     from ingest.commands.simulate import show_simulation
 
     asyncio.run(show_simulation(quietly(config), postback, remote_ip=remote_ip, as_json=as_json))
+
+
+@app.command()
+def replay(
+    reason: Annotated[list[str], typer.Option(metavar="REASON", help="Why they were rejected; repeatable.")],
+    since: Annotated[
+        datetime,
+        typer.Option(metavar="TIME", formats=TIME_FORMATS, help="Received since: 2026-11-01T12:00:00, or a day; UTC."),
+    ],
+    until: Annotated[
+        datetime | None,
+        typer.Option(metavar="TIME", formats=TIME_FORMATS, help="And before; none: until now.", show_default=False),
+    ] = None,
+    campaign: Annotated[int | None, typer.Option(metavar="ID", help="None: of all campaigns.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what it would come to, and write nothing.")] = False,
+    made_by: Annotated[
+        str | None, typer.Option("--by", metavar="NAME", help="Who is on record for it; none: who is logged in.")
+    ] = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Decide logged rejections again, on the catalog of now, by the time they were received. Nothing is counted twice
+    by it. Exits with 1 if Redis did not take some."""
+    from ingest.commands.replay import replay as replay_rejections
+    from ingest.commands.session import quietly
+    from storage.export import TimeRange
+    from storage.replays import Wanted
+
+    when = TimeRange(as_utc(since), datetime.now(UTC) if until is None else as_utc(until))
+    wanted = Wanted(tuple(reason), when, campaign)
+    raise typer.Exit(asyncio.run(replay_rejections(quietly(config), wanted, made_by, is_dry=dry_run, as_json=as_json)))
 
 
 @app.command()
