@@ -9,7 +9,8 @@ from typing import Final, Protocol
 import msgspec
 import structlog
 
-from dedup.caps import HELD, UNAVAILABLE, UNKNOWN, CapCounters, End, Hold
+from dedup.cap_types import End, Hold
+from dedup.caps import HELD, UNAVAILABLE, UNKNOWN, CapCounters
 from dedup.port import Verdict
 from ingest.cap_recount import FAILURES, Job
 from ingest.caps import Scope, concerning, hold_of, over

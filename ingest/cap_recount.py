@@ -16,7 +16,8 @@ from uuid import uuid4
 import msgspec
 from redis.exceptions import RedisError
 
-from dedup.caps import CapCounters, Standing
+from dedup.cap_types import Standing
+from dedup.caps import CapCounters
 from dedup.scripts import Client
 from ingest.caps import Period, Scope, Tally, add_up, belongs, period_of, periods_since
 from ingest.reasons import Reason

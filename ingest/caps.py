@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec.structs import replace
 
-from dedup.caps import Charge, Hold, Open
+from dedup.cap_types import Charge, Hold, Open
 from ingest.catalog import Cap, CapAction, CapMeasure, CapPeriod, Snapshot
 from ingest.decide import Decision
 from ingest.reasons import Reason

@@ -13,7 +13,8 @@ from zlib import crc32
 
 import pytest
 
-from dedup.caps import CapCounters, Charge, End, Hold
+from dedup.cap_types import Charge, End, Hold
+from dedup.caps import CapCounters
 from dedup.client import connect
 from dedup.policy import TrackMultiple
 from dedup.port import Verdict
