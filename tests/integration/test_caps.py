@@ -12,6 +12,7 @@ from typing import Any
 from zlib import crc32
 
 import pytest
+from msgspec import structs
 
 from dedup.cap_types import Charge, End, Hold
 from dedup.caps import CapCounters
@@ -33,6 +34,7 @@ from storage.batch_store import BatchStore
 from storage.postgres import Pool, close, open_pool
 from storage.queue import PartitionQueue, queue_key
 from tests.catalogs import DAY_MS, campaign, goal, rate, snapshot
+from tests.clusters import valkey_cluster
 
 RULES = Rules(window_ms=90 * DAY_MS)
 PARTITIONS = 2
@@ -85,12 +87,13 @@ class World:
     pool: Pool
     catalog: Snapshot
     lease_ms: int = 60_000
+    grace_ms: int = 0
     said: Said = field(default_factory=Said)
 
     def __post_init__(self) -> None:
         self.dedup = RedisDeduplicator(self.redis, partitions=PARTITIONS, max_backlog=100_000)
         self.counters = CapCounters(self.redis, lease_ms=self.lease_ms)
-        self.recount = CapRecount(self.counters, self.redis, self.pool, partitions=PARTITIONS, grace_ms=0)
+        self.recount = CapRecount(self.counters, self.redis, self.pool, partitions=PARTITIONS, grace_ms=self.grace_ms)
         self.gate = CapGate(self.counters, self.recount.ensure, self.said)
         clicks = ClickSource(self.dedup, self._lookup, expires_ms=lambda one: one.clicked_ms + RULES.window_ms)
         self.recorder = Recorder(self.dedup, clicks, lambda: self.catalog, RULES, Unobserved(), caps=self.gate)
@@ -157,13 +160,15 @@ class World:
 
 
 @asynccontextmanager
-async def world(redis_url: str, dsn: str, catalog: Snapshot, lease_ms: int = 60_000) -> AsyncIterator[World]:
+async def world(
+    redis_url: str, dsn: str, catalog: Snapshot, *, lease_ms: int = 60_000, grace_ms: int = 0
+) -> AsyncIterator[World]:
     async with AsyncExitStack() as stack:
         redis = connect(redis_url)
         stack.push_async_callback(redis.aclose)
         pool = await open_pool(dsn, 4)
         stack.push_async_callback(close, pool)
-        made = World(redis, pool, catalog, lease_ms)
+        made = World(redis, pool, catalog, lease_ms, grace_ms)
         stack.push_async_callback(made.gate.close)
         yield made
 
@@ -283,6 +288,28 @@ async def test_after_redis_lost_its_memory_it_is_counted_anew(redis_url: str, po
         assert await at.full() == 50
 
 
+async def test_a_flush_in_the_middle(redis_url: str, postgres_dsn: str) -> None:
+    """Claims are under way whose holds are lost: what they made is waited for before it is counted."""
+    async with world(redis_url, postgres_dsn, catalog(cap(CapMeasure.CONVERSIONS, 90)), grace_ms=400) as at:
+        await at.send(at.arrival("a", txn_id="first"))
+
+        async def deliver(number: int) -> None:
+            mine = [at.arrival(f"c{number % 9}", txn_id=f"t{number}-{n}") for n in range(4)]
+            while left := [one for one, said in zip(mine, await at.recorder.record(mine), strict=True) if said is AWAY]:
+                mine = left
+
+        sending = [asyncio.create_task(deliver(number)) for number in range(60)]
+        for done in asyncio.as_completed(sending):
+            await done
+            if sum(task.done() for task in sending) in {5, 14}:
+                await at.redis.flushall()
+                await at.write()
+        assert await at.full() <= 90
+        await at.recount.all([job_of(100, at.catalog)])
+        await at.at_once([at.arrival("a", txn_id=f"v{n}") for n in range(90)])
+        assert await at.full() == 90
+
+
 async def test_unknown_counters_count_what_is_only_queued_or_dead(redis_url: str, postgres_dsn: str) -> None:
     """A cap that is set later counts what was before it."""
     async with world(redis_url, postgres_dsn, catalog()) as at:
@@ -377,3 +404,17 @@ async def test_periods_before_those_that_are_known(redis_url: str, postgres_dsn:
         assert await at.send(days_ago(6, "then4"), days_ago(7, "before")) == ["accepted"] * 2
         assert await at.full() == 5
         assert at.said.left_out == 0
+
+
+async def test_on_a_cluster_each_campaign_has_a_slot(postgres_dsn: str) -> None:
+    with valkey_cluster() as cluster:
+        caps = (cap(CapMeasure.CONVERSIONS, 20), cap(CapMeasure.PAYOUT, 15_000_000, goal_id=None))
+        one = replace(goal(), caps=caps)
+        both = snapshot(campaign(one, default=one), campaign(one, default=one, campaign_id=200))
+        async with world(cluster.url, postgres_dsn, replace(both, has_caps=True)) as at:
+            at.click("a")
+            at._clicks["b"] = structs.replace(at._clicks["a"], campaign_id=200)
+            sent = [at.arrival(click_id, txn_id=f"t{n}") for n in range(100) for click_id in "ab"]
+            assert await at.at_once(sent) == {"accepted": 200}
+            assert await at.full() == 30
+            assert cluster.owner("pb:cap:{100}") is not cluster.owner("pb:cap:{200}")
