@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from dedup.cap_types import Charge, Hold, Open
 from ingest.catalog import Cap, CapAction, CapMeasure, CapPeriod, Snapshot
 from ingest.decide import Decision
+from ingest.money import format_micros
 from ingest.reasons import Reason
 from storage.statuses import CANCELLED, PENDING, capped
 
@@ -187,6 +188,19 @@ def over(decision: Decision, cap: Cap) -> Decision:
         case _:
             assert_never(cap.action)
     return replace(decision, record=record)
+
+
+def measured(cap: Cap, amount: int) -> str:
+    """An amount of what the cap counts, for people."""
+    return str(amount) if cap.measure is CapMeasure.CONVERSIONS else format_micros(amount)
+
+
+def cap_text(cap: Cap) -> str:
+    """The cap, for people."""
+    whose = "the campaign" if cap.goal_id is None else f"goal {cap.goal_id}"
+    who = "each publisher" if cap.each_publisher else f"publisher {cap.publisher_id}" if cap.publisher_id else "all"
+    when = "for ever" if cap.period is CapPeriod.LIFETIME else f"a {cap.period}"
+    return f"{measured(cap, cap.limit)} {cap.measure} {when} of {whose}, {who}"
 
 
 def _amount(measure: CapMeasure, conversions: int, revenue_micros: int, payout_micros: int) -> int:

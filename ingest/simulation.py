@@ -10,9 +10,11 @@ from typing import Final, Protocol
 
 import msgspec
 
+from dedup.cap_types import Charge
 from dedup.port import Verdict
 from ingest.answers import Answer, answer, unreadable
-from ingest.catalog import Snapshot
+from ingest.caps import cap_text, concerning, measured, over
+from ingest.catalog import Cap, Snapshot
 from ingest.clicks import Click, unpack_click
 from ingest.decide import Decision, Rules, decide
 from ingest.macros import is_macro
@@ -48,6 +50,13 @@ class Claims(Protocol):
 
     async def claimed(self, click_id: str, field: str) -> bytes | None:
         """The fact that is claimed in the click's field, None where nothing is. Raises QueueUnavailableError."""
+
+
+class Taken(Protocol):
+    """What is asked of the counters of caps, by reading alone."""
+
+    async def taken(self, campaign_id: int, charges: Sequence[Charge]) -> list[int | None]:
+        """What is taken of each counter, None where it is unknown. Raises QueueUnavailableError."""
 
 
 class Standing(StrEnum):
@@ -101,27 +110,35 @@ class Simulation(msgspec.Struct, frozen=True):
 
 
 async def simulate(
-    text: str, snapshot: Snapshot, rules: Rules, claims: Claims, pool: Pool, *, remote_ip: str | None = None
+    text: str,
+    snapshot: Snapshot,
+    rules: Rules,
+    claims: Claims,
+    pool: Pool,
+    *,
+    remote_ip: str | None = None,
+    caps: Taken | None = None,
 ) -> Simulation:
     """Decide `text` as if it came in now from `remote_ip`: a query, a whole URL or a JSON object, as a sender would
-    send it. Raises QueueUnavailableError and what `storage.postgres` names."""
+    send it. Without `caps` none is looked at. Raises QueueUnavailableError and what `storage.postgres` names."""
     try:
         pairs = _read(text)
     except UnreadableError as error:
         return _invalid(unreadable(error.status, error.fault), error.fault)
     if not pairs:
         return _invalid(unreadable(400, _NOTHING), _NOTHING)
-    return await _Simulator(snapshot, rules, claims, pool).run(Arrival(new_receipt(remote_ip), pairs))
+    return await _Simulator(snapshot, rules, claims, pool, caps).run(Arrival(new_receipt(remote_ip), pairs))
 
 
 class _Simulator:
     """One simulation. The steps are those of `ingest.recorder`, one by one."""
 
-    def __init__(self, snapshot: Snapshot, rules: Rules, claims: Claims, pool: Pool) -> None:
+    def __init__(self, snapshot: Snapshot, rules: Rules, claims: Claims, pool: Pool, caps: Taken | None) -> None:
         self._snapshot = snapshot
         self._rules = rules
         self._claims = claims
         self._pool = pool
+        self._caps = caps
         self._steps: list[Step] = []
 
     async def run(self, arrival: Arrival) -> Simulation:
@@ -144,6 +161,8 @@ class _Simulator:
         decision = decide(arrival.receipt, postback, click, snapshot, self._rules, self._trace, signed)
         claim = await self._claim(decision)
         verdict = _verdict_of(claim)
+        if verdict is Verdict.ACCEPTED and snapshot.has_caps and self._caps is not None:
+            decision = await self._under_caps(decision, self._caps)
         outcome = outcome_of(decision, verdict)
         if verdict is not Verdict.ACCEPTED and (decision.record.status or "").startswith(GIVEN):
             self._trace("status", f"the conversion that was counted first becomes {status_of(decision.record)}")
@@ -192,6 +211,24 @@ class _Simulator:
             return self._taken(ClaimState(Standing.STORED, claim.field, fact, stored), how)
         self._trace("claimed", "no: this one would be counted")
         return ClaimState(Standing.FREE, claim.field, fact)
+
+    async def _under_caps(self, decision: Decision, caps: Taken) -> Decision:
+        """The decision as the first cap leaves it that it would cross."""
+        concerned = concerning(decision, self._snapshot)
+        if not concerned:
+            return decision
+        taken = await caps.taken(decision.record.campaign_id or 0, [charge for _, charge in concerned])
+        crossed: list[Cap] = []
+        for (cap, charge), already in zip(concerned, taken, strict=True):
+            if already is None:
+                self._trace("cap", f"{cap_text(cap)}: what is taken is not known yet, a receiver would have it counted")
+                continue
+            fits = already + charge.amount <= cap.limit
+            left = measured(cap, max(0, cap.limit - already))
+            self._trace("cap", f"{cap_text(cap)}: {left} left{'' if fits else f', so it is over: {cap.action}'}")
+            if not fits:
+                crossed.append(cap)
+        return over(decision, crossed[0]) if crossed else decision
 
     def _taken(self, claim: ClaimState, how: str) -> ClaimState:
         before, now = claim.first_fact, claim.fact

@@ -36,8 +36,3 @@ def capped(status: str, to: str) -> str:
     if not status.startswith(GIVEN):
         return to
     return f"{status}{CAPPED}{to}" if status.removeprefix(GIVEN) in {APPROVED, PENDING} else status
-
-
-def given(status: str) -> str | None:
-    """What the sender gave, None if nothing."""
-    return status.removeprefix(GIVEN).partition(CAPPED)[0] if status.startswith(GIVEN) else None

@@ -8,6 +8,7 @@ from ipaddress import ip_address
 
 import msgspec
 
+from dedup.caps import CapCounters
 from dedup.port import QueueUnavailableError
 from dedup.redis import RedisDeduplicator
 from ingest.app import rules_of
@@ -33,7 +34,9 @@ async def show_simulation(config: Config, text: str, *, remote_ip: str | None, a
             async with pool.acquire() as connection:
                 vault = await asyncio.to_thread(ensure_vault, config.secret_key_path)
                 snapshot = await load_snapshot(connection, vault)
-            made = await simulate(text, snapshot, rules_of(config), claims, pool, remote_ip=remote_ip)
+            made = await simulate(
+                text, snapshot, rules_of(config), claims, pool, remote_ip=remote_ip, caps=CapCounters(redis)
+            )
         except QueueUnavailableError as error:
             raise CommandError(f"Redis: {error}") from None
         finally:

@@ -18,18 +18,19 @@ from dedup.cap_types import Charge, End, Hold
 from dedup.caps import CapCounters
 from dedup.client import connect
 from dedup.policy import TrackMultiple
-from dedup.port import Verdict
+from dedup.port import CachedClick, Verdict
 from dedup.redis import RedisDeduplicator
 from dedup.scripts import Client
 from ingest.cap_gate import CapGate, job_of
 from ingest.cap_recount import CapRecount
 from ingest.catalog import Cap, CapAction, CapMeasure, CapPeriod, Rate, RateKey, Snapshot
 from ingest.click_source import ClickSource
-from ingest.clicks import Click
+from ingest.clicks import Click, pack_click
 from ingest.decide import Receipt, Rules
 from ingest.outcome import AWAY, Outcome
 from ingest.receiver import new_receipt
 from ingest.recorder import Arrival, Recorder
+from ingest.simulation import simulate
 from storage.batch_store import BatchStore
 from storage.postgres import Pool, close, open_pool
 from storage.queue import PartitionQueue, queue_key
@@ -418,3 +419,40 @@ async def test_on_a_cluster_each_campaign_has_a_slot(postgres_dsn: str) -> None:
             assert await at.at_once(sent) == {"accepted": 200}
             assert await at.full() == 30
             assert cluster.owner("pb:cap:{100}") is not cluster.owner("pb:cap:{200}")
+
+
+async def test_a_simulation_shows_caps(redis_url: str, postgres_dsn: str) -> None:
+    caps = (
+        cap(CapMeasure.CONVERSIONS, 9, publisher_id=10, period=CapPeriod.DAY),
+        cap(CapMeasure.REVENUE, 3_000_000, CapAction.UNPAID, goal_id=None),
+    )
+    async with world(redis_url, postgres_dsn, catalog(*caps)) as at:
+
+        async def look() -> tuple[list[str], object, object]:
+            sent = "click_id=a&txn_id=new"
+            made = await simulate(sent, at.catalog, RULES, at.dedup, at.pool, caps=at.counters)
+            return [step.found for step in made.steps if step.step == "cap"], made.reason, made.record["payout"]
+
+        at.click("a")
+        one = at._clicks["a"]
+        packed = pack_click(one.campaign_id, one.publisher_id, one.clicked_ms, one.country)
+        await at.dedup.cache([CachedClick("a", packed, one.clicked_ms + RULES.window_ms)])
+        unknown = "what is taken is not known yet, a receiver would have it counted"
+        assert await look() == (
+            [
+                f"9 conversions a day of goal 1000, publisher 10: {unknown}",
+                f"3 revenue for ever of the campaign, all: {unknown}",
+            ],
+            None,
+            "1",
+        )
+        await at.send(at.arrival("a", txn_id="t0"))
+        assert await look() == (
+            [
+                "9 conversions a day of goal 1000, publisher 10: 8 left",
+                "3 revenue for ever of the campaign, all: 1 left, so it is over: unpaid",
+            ],
+            "over_cap",
+            "0",
+        )
+        assert await at.taken("-:-:revenue:all") == 2_000_000, "looking takes nothing"

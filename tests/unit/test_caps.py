@@ -15,7 +15,7 @@ from ingest.caps import Scope, Tally, add_up, belongs, caps_for, concerning, ove
 from ingest.catalog import Approval, Cap, CapAction, CapMeasure, CapPeriod, Snapshot
 from ingest.decide import Decision, Rules, decide
 from ingest.reasons import Reason
-from storage.statuses import capped, given, held
+from storage.statuses import held
 from tests.catalogs import CLICKED_MS, DAY_MS, campaign, click, goal, receipt, snapshot
 
 HOUR_US = 3_600_000_000
@@ -169,16 +169,6 @@ def test_what_is_over(action: CapAction, status: str | None, approval: Approval,
     assert (record.conversion_id, record.revenue_micros) == (decision.record.conversion_id, 2_000_000)
     assert over(decision, cap(action=action)).claim == decision.claim
     assert over(decision, cap(action=action)).fact == decision.fact
-
-
-def test_a_line_says_what_was_given() -> None:
-    assert [given(status) for status in ("=approved|pending", "=rejected", "approved", held(5))] == [
-        "approved",
-        "rejected",
-        None,
-        None,
-    ]
-    assert capped(held(5), "pending") == "pending"
 
 
 def test_counters_are_added_up() -> None:
