@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from redis.asyncio import Redis
 
+from storage.postgres import Pool, close, open_pool
 from tests import servers
+from tests.platform import Client, client_of
+from tests.program import Program
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +28,14 @@ def postgres_dsn(postgres_server: servers.PostgresServer) -> Iterator[str]:
         yield dsn
 
 
+@pytest.fixture
+async def pool(postgres_dsn: str) -> AsyncIterator[Pool]:
+    """A few connections to this test's database."""
+    pool = await open_pool(postgres_dsn, 4)
+    yield pool
+    await close(pool)
+
+
 @pytest.fixture(scope="session")
 def valkey_server() -> Iterator[servers.RedisServer]:
     """An embedded Valkey, append-only file on."""
@@ -36,6 +48,20 @@ def redis_url(valkey_server: servers.RedisServer) -> str:
     """The embedded Valkey, empty."""
     valkey_server.flush()
     return valkey_server.url
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    """A client of the embedded Valkey, empty."""
+    async with Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+async def client(program_and_dsn: tuple[Program, str]) -> AsyncIterator[Client]:
+    """Speaks to the program that a module starts for all its tests, in a fixture of its own."""
+    async with client_of(*program_and_dsn) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

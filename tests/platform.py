@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +17,41 @@ from storage.postgres import connect
 from tests.program import Program
 
 MINUTE_S: Final = 60
+_PUBLISHER: Final = """
+[[publishers]]
+id = 10
+name = "North Media"
+"""
+_ADVERTISER: Final = """
+[[advertisers]]
+id = {id}
+name = "Advertiser {id}"
+{settings}
+
+[[campaigns]]
+id = {campaign}
+advertiser = {id}
+name = "Campaign of {id}"
+currency = "USD"
+
+[[campaigns.goals]]
+id = {campaign}0
+title = "Sale"
+value = "sale"
+default = true
+
+[[campaigns.goals.rates]]
+revenue = {{ percent = "10" }}
+
+[[campaigns.goals]]
+id = {campaign}1
+title = "View"
+value = "view"
+track_multiple = "yes"
+
+[[campaigns.goals.rates]]
+revenue = {{ fixed = "1" }}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +120,13 @@ async def load_sample(dsn: str) -> None:
         await import_catalog(connection, parse_catalog(CATALOG.read_text(encoding="utf-8")))
     finally:
         await connection.close()
+
+
+def catalog_of(settings: Mapping[int, str]) -> str:
+    """A catalog file: publisher 10, and a campaign for each id, such as 300, whose advertiser, 3, has these settings.
+    Its goals are `sale`, the default, of which we get 10 %, and `view`, of which each counts, for 1 USD."""
+    parts = (_ADVERTISER.format(id=id_ // 100, campaign=id_, settings=lines) for id_, lines in settings.items())
+    return _PUBLISHER + "".join(parts)
 
 
 def statuses(answers: Sequence[tuple[int, Any]]) -> list[str]:

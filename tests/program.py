@@ -6,12 +6,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from tests.commands import Fork
 
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 60.0
@@ -22,7 +23,7 @@ STOP_TIMEOUT_S = 60.0
 class Program:
     """A running `postback serve`."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Fork
     data_dir: Path
     url: str
     log_path: Path
@@ -50,7 +51,7 @@ class Program:
 
 
 def environment(data_dir: Path, redis_url: str, postgres_dsn: str, settings: Mapping[str, str]) -> dict[str, str]:
-    """The program's environment: nothing of ours but what it needs, JSON logs, a free port."""
+    """The program's environment: nothing of ours but what it needs, JSON logs, a free port, a writer in a hurry."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("POSTBACK_")}
     return kept | {
         "POSTBACK_DATA_DIR": str(data_dir),
@@ -58,6 +59,7 @@ def environment(data_dir: Path, redis_url: str, postgres_dsn: str, settings: Map
         "POSTBACK_REDIS__URL": redis_url,
         "POSTBACK_POSTGRES__DSN": postgres_dsn,
         "POSTBACK_LOG__FORMAT": "json",
+        "POSTBACK_WRITER__BATCH_AGE": "50ms",
         **{f"POSTBACK_{name}": value for name, value in settings.items()},
     }
 
@@ -71,26 +73,27 @@ def running(
     role: str = "all",
     **settings: str,
 ) -> Iterator[Program]:
-    """`postback serve`, ready; `settings` as SERVER__RECEIVERS="2". Killed at the end if it still runs."""
+    """`postback serve`, ready; `settings` as SERVER__RECEIVERS="2". At the end what still runs is ended, in a hurry."""
     data_dir.mkdir(parents=True, exist_ok=True)
     log_path = data_dir / f"serve-{time.monotonic_ns()}.log"
     state = data_dir / "run" / ("writer.json" if role == "writer" else "server.json")
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ingest.cli", "serve", "--role", role],
-            env=environment(data_dir, redis_url, postgres_dsn, settings),
-            cwd=ROOT,
-            stderr=log,
-            stdout=log,
-        )
+    process = Fork(
+        ["serve", "--role", role],
+        env=environment(data_dir, redis_url, postgres_dsn, settings),
+        cwd=ROOT,
+        stdin=Path(os.devnull),
+        stdout=log_path,
+        stderr=log_path,
+    )
+    program = Program(process, data_dir, "", log_path)
     try:
-        url = _wait_until_ready(process, state, log_path)
-        yield Program(process, data_dir, url, log_path)
+        yield replace(program, url=wait_until_ready(process, state, log_path))
     finally:
-        _end(process)
+        _end(program)
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], state: Path, log_path: Path) -> str:
+def wait_until_ready(process: subprocess.Popen[bytes] | Fork, state: Path, log_path: Path) -> str:
+    """The URL of a `serve` that says in `state` where it is."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -103,12 +106,16 @@ def _wait_until_ready(process: subprocess.Popen[bytes], state: Path, log_path: P
     raise AssertionError(f"serve was not ready in time:\n{log_path.read_text(encoding='utf-8')}")
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM, then SIGKILL: its workers and engines end when it does."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+def _end(program: Program) -> None:
+    """SIGTERM for the supervisor, which ends its engines, and SIGKILL for its workers: nobody waits for them."""
+    if program.process.poll() is not None:
+        return
+    program.process.send_signal(signal.SIGTERM)
+    for pid in program.workers(""):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    try:
+        program.process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        program.process.kill()
+        program.process.wait()

@@ -91,7 +91,8 @@ class PostgresServer:
     def database(self, template: str = "template1") -> Iterator[str]:
         """The DSN of a new database; dropped at the end, whoever is still connected."""
         name = f"test_{next(_numbers)}"
-        self.sql(f"CREATE DATABASE {name} TEMPLATE {template}")
+        # In memory files are copied in a tenth of the time that it takes to write the same to the log.
+        self.sql(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
         try:
             yield self.dsn_of(name)
         finally:

@@ -151,5 +151,7 @@ async def count(pool: Pool, table: str) -> int:
 
 async def log_rows(pool: Pool) -> list[tuple[int, str, str | None, str]]:
     """(number of the postback, outcome, conversion id, params) of postback_log, by number."""
-    rows = await pool.fetch("SELECT log_id, outcome, conversion_id::text, params::text FROM postback_log ORDER BY log_id")
+    rows = await pool.fetch(
+        "SELECT log_id, outcome, conversion_id::text, params::text FROM postback_log ORDER BY log_id"
+    )
     return [(row[0].int - 1, row[1], row[2], row[3]) for row in rows]

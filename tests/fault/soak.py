@@ -61,6 +61,8 @@ class Options:
     longest_s: float = 3.0
     only: str = ""
     """Faults whose names match this regular expression."""
+    rate_s: float = 0.0
+    """Postbacks a second; 0: so that they are reached in nine tenths of the time."""
 
 
 @dataclass
@@ -133,7 +135,7 @@ async def soak(options: Options, folder: Path) -> Report:
     names = ["none"]  # of each fault, in order
     async with world_in(folder) as world:
         duration_s = options.minutes * 60
-        rate_s = options.postbacks / (duration_s * 0.9)
+        rate_s = options.rate_s or options.postbacks / (duration_s * 0.9)
         load = Load(world.program.url, bulk=4, single=6, rate_s=rate_s, duration_s=duration_s)
         await _register(world, load)
         load.start()

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +18,10 @@ from storage.dead_letters import (
     newest_dead_letters,
 )
 from storage.faults import Fault, classify
-from storage.postgres import Pool, close, open_pool
+from storage.postgres import Pool
 from storage.queue import Entry
 from storage.records import Kind
+from tests.commands import run_command
 from tests.eventually import eventually
 from tests.platform import Client, client_of, load_sample
 from tests.program import ROOT, Program, environment, running
@@ -91,30 +89,13 @@ async def _purchase(client: Client, number: int, amount: int) -> tuple[int, Any]
 
 async def _command(program: Program, redis_url: str, dsn: str, *arguments: str, code: int = 0) -> str:
     """What `postback dead-letters` prints."""
-
-    def run() -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "ingest.cli", "dead-letters", *arguments],
-            env=environment(program.data_dir, redis_url, dsn, {}),
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout
-
-    return await asyncio.to_thread(run)
+    env = environment(program.data_dir, redis_url, dsn, {})
+    done = await asyncio.to_thread(run_command, ["dead-letters", *arguments], env=env, cwd=ROOT)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout
 
 
 # Storing again, step by step -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-async def pool(postgres_dsn: str) -> AsyncIterator[Pool]:
-    pool = await open_pool(postgres_dsn, 4)
-    yield pool
-    await close(pool)
 
 
 async def buried(pool: Pool, *entries: Entry) -> list[DeadLetter]:

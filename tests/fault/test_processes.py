@@ -54,7 +54,8 @@ async def _another(pid_now: Callable[[], int], before: int) -> None:
 
 @pytest.mark.timeout(300)
 async def test_processes_die_at_random_moments(tmp_path: Path) -> None:
-    """Receivers, the writer and the embedded engines, by each signal; the supervisor brings them back."""
+    """Receivers, the writer and the embedded engines, by each signal; the supervisor brings them back, until it is
+    killed itself."""
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     chance = random.Random(seed)
@@ -73,7 +74,8 @@ async def test_processes_die_at_random_moments(tmp_path: Path) -> None:
         ("postgres", signal.SIGINT),
     ]
     chance.shuffle(faults)
-    with running(tmp_path, SERVER__RECEIVERS="2", WRITER__BATCH_AGE="20ms") as program:
+    settings = {"SERVER__PORT": str(free_port()), "SERVER__RECEIVERS": "2", "WRITER__BATCH_AGE": "20ms"}
+    with running(tmp_path, **settings) as program:
         dsn = _engines(program)["postgres_dsn"]
         await load_sample(dsn)
         async with client_of(program, dsn) as client:
@@ -96,10 +98,17 @@ async def test_processes_die_at_random_moments(tmp_path: Path) -> None:
                 else:
                     await _another(pid_now, before)
             await load.until(100)
-            ledger = await asyncio.wait_for(load.finish(), LATE_S)
-        async with client_of(program, dsn) as client:
-            await assert_kept(client, ledger, within_s=LATE_S)
-        assert program.stop() == 0
+            # At last the supervisor: neither its workers nor its engines outlive it, and the next one goes on.
+            pids = _engines(program)["pids"].values()
+            program.process.kill()
+            await asyncio.to_thread(program.process.wait)
+            await _all_gone([*program.workers(""), *pids])
+            with running(tmp_path, **settings) as successor:
+                await load.until(100)
+                ledger = await asyncio.wait_for(load.finish(), LATE_S)
+                async with client_of(successor, dsn) as fresh:
+                    await assert_kept(fresh, ledger, within_s=LATE_S)
+                assert successor.stop() == 0
 
 
 async def test_what_a_killed_supervisor_leaves_the_next_one_takes_up(
@@ -135,25 +144,6 @@ async def test_what_a_killed_supervisor_leaves_the_next_one_takes_up(
                     await assert_kept(client, ledger, within_s=LATE_S)
                     assert not list((tmp_path / "spool").glob("*.spool"))
                     assert successor.stop() == 0
-
-
-async def test_engines_do_not_outlive_a_killed_supervisor(tmp_path: Path) -> None:
-    settings = {"SERVER__PORT": str(free_port())}
-    with running(tmp_path, **settings) as program:
-        engines = _engines(program)
-        await load_sample(engines["postgres_dsn"])
-        async with client_of(program, engines["postgres_dsn"]) as client:
-            load = Load(client, senders=8, name="embedded")
-            await load.start()
-            await load.until(200)
-            program.process.kill()
-            await asyncio.to_thread(program.process.wait)
-            await _all_gone([*program.workers(""), *engines["pids"].values()])
-            with running(tmp_path, **settings) as successor:
-                await load.until(200)
-                ledger = await asyncio.wait_for(load.finish(), LATE_S)
-                async with client_of(successor, engines["postgres_dsn"]) as fresh:
-                    await assert_kept(fresh, ledger, within_s=LATE_S)
 
 
 async def test_a_stopped_receiver_takes_no_other_down_and_is_replaced(

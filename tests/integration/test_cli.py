@@ -20,6 +20,7 @@ import pytest
 from redis import Redis
 
 from tests import servers
+from tests.commands import run_command
 from tests.eventually import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +42,7 @@ class Command:
         return kept | {"PYTHONPATH": str(ROOT)}
 
     def start(self, *arguments: str, **settings: str) -> subprocess.Popen[str]:
-        """Run it; output and errors are pipes."""
+        """Run it, as a person would; output and errors are pipes."""
         return subprocess.Popen(
             [sys.executable, "-m", "ingest.cli", *arguments],
             cwd=self.folder,
@@ -54,12 +55,12 @@ class Command:
 
     def run(self, *arguments: str, code: int = 0, typed: str = "", **settings: str) -> tuple[str, str]:
         """(output, errors) of a run that ends with `code`."""
-        with self.start(*arguments, **settings) as process:
-            output, errors = process.communicate(typed, timeout=TIMEOUT_S)
-        assert process.returncode == code, f"{arguments} ended with {process.returncode}:\n{output}\n{errors}"
-        assert "Traceback" not in errors
-        assert "\x1b" not in output + errors
-        return output, errors
+        env = self.environment | {f"POSTBACK_{name}": value for name, value in settings.items()}
+        done = run_command(arguments, env=env, cwd=self.folder, typed=typed)
+        assert done.returncode == code, f"{arguments} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+        assert "\x1b" not in done.stdout + done.stderr
+        return done.stdout, done.stderr
 
     def json(self, *arguments: str, code: int = 0) -> object:
         """What it says for machines."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import orjson
@@ -12,17 +12,10 @@ import pytest
 from ingest.click_file import CHUNK, import_clicks
 from ingest.row_file import RowFileError
 from storage.clicks import COPY_FROM, fetch_clicks, register_clicks
-from storage.postgres import Pool, close, open_pool
+from storage.postgres import Pool
 from storage.rows import NewClick, Registration, StoredClick
 
 NOW_MS = 1_793_534_400_000
-
-
-@pytest.fixture
-async def pool(postgres_dsn: str) -> AsyncIterator[Pool]:
-    pool = await open_pool(postgres_dsn, 4)
-    yield pool
-    await close(pool)
 
 
 def click(number: int, clicked_ms: int = NOW_MS, country: str | None = "US") -> NewClick:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from itertools import count, pairwise
 from pathlib import Path
@@ -616,7 +616,7 @@ async def test_a_dead_cluster() -> None:
 # Memory ----------------------------------------------------------------------------------------------------------
 
 
-async def test_memory_of_clicks_and_claims(redis_url: str, record_property: Callable[[str, object], None]) -> None:
+async def test_memory_of_clicks_and_claims(redis_url: str) -> None:
     """At most 250 bytes for a click with its first claim, 40 for each further one; keys, tables and all."""
     clicks, batch = 20_000, 500
     ids = [
@@ -654,8 +654,6 @@ async def test_memory_of_clicks_and_claims(redis_url: str, record_property: Call
         await client.aclose()
     steps = [(after - before) / clicks for before, after in pairwise(marks)]
     click, first, further = steps[0], steps[1], sum(steps[2:]) / len(steps[2:])
-    for name, figure in (("click", click), ("first claim", first), ("further claim", further)):
-        record_property(f"bytes per {name}", round(figure, 1))
     print(f"bytes: click {click:.0f}, first claim {first:.0f}, each further claim {further:.1f}")
     print(f"MEMORY USAGE of a click with nine claims: {sum(of_keys) / len(of_keys):.0f}")
     assert click + first <= 250

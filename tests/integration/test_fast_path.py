@@ -23,7 +23,11 @@ from tests.servers import temporary_folder
 
 SEED: Final = 20261123
 PATHS: Final = frozenset({b"/postback"})
-SETTINGS: Final = {"SERVER__BODY_TIMEOUT": "2s", "SERVER__MAX_BODY": "256KiB", "SERVER__TRUSTED_PROXIES": "127.0.0.1"}
+SETTINGS: Final = {
+    "SERVER__BODY_TIMEOUT": "500ms",
+    "SERVER__MAX_BODY": "256KiB",
+    "SERVER__TRUSTED_PROXIES": "127.0.0.1",
+}
 
 
 @dataclass(frozen=True)
@@ -136,11 +140,14 @@ CASES: Final = [
     post(b"click_id=diff-3&goal=purchase&txn_id=f8&sale_amount=1&sub1=" + b"y" * 70_000, FORM),
     post(b"click_id=diff-3&goal=purchase&txn_id=f9&sale_amount=1&sub1=" + b"y" * 300_000, FORM),
 ]
+PLAIN: Final = [case for case in CASES if len(case) < 1000 and b"chunked" not in case]
+"""What may be sent in any way, many times: for the rest of what claims to be chunked the program waits."""
 
 
 async def exchange(program: Program, pieces: list[bytes], *, then: bytes, half_close: bool) -> list[bytes]:
     """What comes back on one connection for the pieces, sent one after the other, and after the first answer for
     `then`: status, headers and body each."""
+    is_head = pieces[0].startswith(b"HEAD ")
     host, port = program.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
@@ -152,7 +159,7 @@ async def exchange(program: Program, pieces: list[bytes], *, then: bytes, half_c
         if half_close:
             writer.write_eof()
         answers: list[bytes] = []
-        while (answer := await _answer(reader)) is not None:
+        while (answer := await _answer(reader, has_body=bool(answers) or not is_head)) is not None:
             answers.append(answer)
             if len(answers) == 1 and then and not writer.is_closing() and not reader.at_eof():
                 writer.write(then)
@@ -161,12 +168,12 @@ async def exchange(program: Program, pieces: list[bytes], *, then: bytes, half_c
         writer.close()
 
 
-async def _answer(reader: asyncio.StreamReader) -> bytes | None:
+async def _answer(reader: asyncio.StreamReader, *, has_body: bool) -> bytes | None:
     try:
         async with asyncio.timeout(6):
             head = await reader.readuntil(b"\r\n\r\n")
             length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
-            body = await reader.readexactly(int(length[1])) if length else b""
+            body = await reader.readexactly(int(length[1])) if length and has_body else b""
     except (asyncio.IncompleteReadError, ConnectionError, TimeoutError):
         return None
     status, *headers = head.rstrip().split(b"\r\n")
@@ -237,12 +244,11 @@ async def test_the_short_cut_answers_what_aiohttp_answers(pair: Pair) -> None:
     rng = random.Random(SEED)
     for case in CASES:
         await both(pair, case, then=END)
-    plain = [case for case in CASES if len(case) < 1000]
     for _ in range(40):
-        case = rng.choice(plain)
+        case = rng.choice(PLAIN)
         at = rng.randrange(1, len(case))
         await both(pair, case[:at], case[at:], then=END)
-        await both(pair, rng.choice(plain) + rng.choice(plain), then=END)
+        await both(pair, rng.choice(PLAIN) + rng.choice(PLAIN), then=END)
     found = []
     for program, dsn in zip(pair.programs, pair.dsns, strict=True):
         async with client_of(program, dsn) as client:
@@ -260,9 +266,8 @@ async def test_a_half_closed_or_damaged_request_is_refused_alike_or_counted_alik
     are compared where both gave one, and what is counted once every plain request has been sent whole."""
     await register(pair)
     rng = random.Random(SEED + 1)
-    plain = [case for case in CASES if len(case) < 1000]
     for number in range(90):
-        case = rng.choice(plain)
+        case = rng.choice(PLAIN)
         at = rng.randrange(1, len(case))
         match number % 3:
             case 0:

@@ -6,14 +6,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests import servers
 from tests.eventually import eventually
-from tests.platform import Client, client_of, load_sample
+from tests.platform import Client, load_sample
 from tests.program import Program, running
 from tests.servers import temporary_folder
 
@@ -29,13 +29,6 @@ def program_and_dsn(
         asyncio.run(load_sample(dsn))
         with running(folder / "var", valkey_server.url, dsn, **SMALL) as program:
             yield program, dsn
-
-
-@pytest.fixture
-async def client(program_and_dsn: tuple[Program, str]) -> AsyncIterator[Client]:
-    program, dsn = program_and_dsn
-    async with client_of(program, dsn) as client:
-        yield client
 
 
 async def _raw(client: Client, request: bytes) -> tuple[int, bytes]:

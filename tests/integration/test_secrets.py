@@ -24,9 +24,10 @@ import pytest
 import redis
 
 from tests import servers, signing
+from tests.commands import run_command
 from tests.eventually import eventually
-from tests.platform import Client, client_of
-from tests.program import ROOT, Program
+from tests.platform import Client, catalog_of, client_of
+from tests.program import ROOT, Program, wait_until_ready
 from tests.proxy import Mode, Proxy, proxy_to
 
 SECRETS: Final = {
@@ -53,44 +54,12 @@ TOKEN, OWN, WRONG, UNKNOWN, SPOOLED = (
     SECRETS[name]
     for name in ("token", "token under an own name", "wrong token", "token of an unknown click", "spooled token")
 )
-CATALOG: Final = f"""
-[[publishers]]
-id = 10
-name = "North Media"
-
-[[advertisers]]
-id = 1
-name = "Tokens"
-security_tokens = ["{TOKEN}", "{SECRETS["old token"]}"]
-
-[[advertisers]]
-id = 2
-name = "Own names"
-security_tokens = ["{OWN}", "{SPOOLED}"]
-aliases = {{ shop_key = "security_token", order = "txn_id" }}
-
-[[advertisers]]
-id = 3
-name = "Signatures"
-signing_secrets = ["{SECRETS["signing secret"]}", "{SECRETS["second signing secret"]}"]
-""" + "".join(
-    f"""
-[[campaigns]]
-id = {number}00
-advertiser = {number}
-name = "Campaign {number}"
-currency = "USD"
-
-[[campaigns.goals]]
-id = {number}000
-title = "Sale"
-value = "sale"
-default = true
-
-[[campaigns.goals.rates]]
-revenue = {{ percent = "10" }}
-"""
-    for number in (1, 2, 3)
+CATALOG: Final = catalog_of(
+    {
+        100: f'security_tokens = ["{TOKEN}", "{SECRETS["old token"]}"]',
+        200: f'security_tokens = ["{OWN}", "{SPOOLED}"]\naliases = {{ shop_key = "security_token", order = "txn_id" }}',
+        300: f'signing_secrets = ["{SECRETS["signing secret"]}", "{SECRETS["second signing secret"]}"]',
+    }
 )
 
 
@@ -126,14 +95,8 @@ class World:
 
     def command(self, *arguments: str, status: int | None = 0, config: Path | None = None) -> str:
         """What `postback ...` says, on both of its channels."""
-        done = subprocess.run(
-            [sys.executable, "-m", "ingest.cli", *arguments, "--config", str(config or self.config)],
-            cwd=ROOT,
-            env=clean_environment(),
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        options = ("--config", str(config or self.config))
+        done = run_command([*arguments, *options], env=clean_environment(), cwd=ROOT)
         assert status is None or done.returncode == status, done.stdout + done.stderr
         self.heard.append(done.stdout + done.stderr)
         return done.stdout
@@ -147,17 +110,11 @@ def clean_environment() -> dict[str, str]:
 def served(config: Path, data_dir: Path) -> Iterator[Program]:
     """`postback serve` with everything in its configuration file: nothing secret in the environment is ours to hide."""
     log_path = data_dir / "serve.log"
-    state = data_dir / "run" / "server.json"
     with log_path.open("wb") as log:
         command = [sys.executable, "-m", "ingest.cli", "serve", "--config", str(config)]
         process = subprocess.Popen(command, env=clean_environment(), cwd=ROOT, stdout=log, stderr=log)
     try:
-        deadline = time.monotonic() + 60
-        while not state.exists() or json.loads(state.read_text(encoding="utf-8"))["pid"] != process.pid:
-            assert process.poll() is None, log_path.read_text(encoding="utf-8")
-            assert time.monotonic() < deadline, log_path.read_text(encoding="utf-8")
-            time.sleep(0.05)
-        url = json.loads(state.read_text(encoding="utf-8"))["url"]
+        url = wait_until_ready(process, data_dir / "run" / "server.json", log_path)
         yield Program(process, data_dir, url, log_path)
     finally:
         if process.poll() is None:
@@ -205,7 +162,7 @@ async def import_catalog(world: World, folder: Path) -> None:
     world.command("catalog", "import", str(file))
     broken = folder / "broken.toml"
     for wrong in (
-        CATALOG.replace('name = "Tokens"', "name = 1"),
+        CATALOG.replace('name = "Advertiser 1"', "name = 1"),
         CATALOG.replace(f'"{TOKEN}", ', f'"{TOKEN}", "{TOKEN}", '),
         CATALOG.replace(SECRETS["second signing secret"], SECRETS["signing secret"]),
         CATALOG.replace("signing_secrets", "signing_secret"),

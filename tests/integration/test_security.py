@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -19,49 +19,12 @@ from ingest.vault import Vault, ensure_vault
 from storage.postgres import connect
 from tests import servers, signing
 from tests.eventually import eventually
-from tests.platform import Client, client_of
+from tests.platform import Client, catalog_of, client_of
 from tests.program import Program, running
 from tests.proxy import Mode, proxy_to
 from tests.servers import temporary_folder
 from tests.signing import OTHER_SECRET, SECRET
 
-CATALOG: Final = """
-[[publishers]]
-id = 10
-name = "North Media"
-
-{advertisers}
-"""
-ADVERTISER: Final = """
-[[advertisers]]
-id = {id}
-name = "Advertiser {id}"
-{security}
-
-[[campaigns]]
-id = {campaign}
-advertiser = {id}
-name = "Campaign of {id}"
-currency = "USD"
-
-[[campaigns.goals]]
-id = {campaign}0
-title = "Sale"
-value = "sale"
-default = true
-
-[[campaigns.goals.rates]]
-revenue = {{ percent = "10" }}
-
-[[campaigns.goals]]
-id = {campaign}1
-title = "View"
-value = "view"
-track_multiple = "yes"
-
-[[campaigns.goals.rates]]
-revenue = {{ fixed = "1" }}
-"""
 OPEN, SIGNING, INSIDE, STRICT, OUTSIDE = 100, 200, 300, 400, 500
 SECURITY: Final = {
     OPEN: "",
@@ -71,16 +34,8 @@ SECURITY: Final = {
     'signature_window = "60s"',
     OUTSIDE: 'allowed_addresses = ["198.51.100.0/24"]',
 }
+CATALOG: Final = catalog_of(SECURITY)
 JSON: Final = {"Content-Type": "application/json"}
-
-
-def catalog() -> str:
-    return CATALOG.format(
-        advertisers="".join(
-            ADVERTISER.format(id=campaign // 100, campaign=campaign, security=security)
-            for campaign, security in SECURITY.items()
-        )
-    )
 
 
 async def load(dsn: str, text: str, vault: Vault) -> None:
@@ -94,7 +49,7 @@ async def load(dsn: str, text: str, vault: Vault) -> None:
 @contextmanager
 def started(postgres: servers.PostgresServer, redis_url: str, **settings: str) -> Iterator[tuple[Program, str]]:
     with postgres.database(servers.TEMPLATE) as dsn, temporary_folder() as folder:
-        asyncio.run(load(dsn, catalog(), ensure_vault(folder / "var" / "secret.key")))
+        asyncio.run(load(dsn, CATALOG, ensure_vault(folder / "var" / "secret.key")))
         with running(folder / "var", redis_url, dsn, **settings) as program:
             yield program, dsn
 
@@ -106,12 +61,6 @@ def program_and_dsn(
     valkey_server.flush()
     with started(postgres_server, valkey_server.url, SERVER__TRUSTED_PROXIES="127.0.0.1,10.0.0.0/8") as both:
         yield both
-
-
-@pytest.fixture
-async def client(program_and_dsn: tuple[Program, str]) -> AsyncIterator[Client]:
-    async with client_of(*program_and_dsn) as client:
-        yield client
 
 
 def now() -> int:
@@ -313,14 +262,14 @@ async def test_a_secret_is_changed_without_a_gap(client: Client, program_and_dsn
 
     both, after = (f'"{SECRET}", "{newer}"', f'"{newer}"')
     try:
-        await load(dsn, catalog().replace(f'"{SECRET}", "{OTHER_SECRET}"', both), vault)
+        await load(dsn, CATALOG.replace(f'"{SECRET}", "{OTHER_SECRET}"', both), vault)
         await eventually(lambda: status_with(newer, "1"), lambda found: found == 200)
         assert await status_with(SECRET, "2") == 200
-        await load(dsn, catalog().replace(f'"{SECRET}", "{OTHER_SECRET}"', after), vault)
+        await load(dsn, CATALOG.replace(f'"{SECRET}", "{OTHER_SECRET}"', after), vault)
         await eventually(lambda: status_with(SECRET, "3"), lambda found: found == 403)
         assert await status_with(newer, "3") == 200
     finally:
-        await load(dsn, catalog(), vault)
+        await load(dsn, CATALOG, vault)
         await eventually(lambda: status_with(SECRET, "4"), lambda found: found == 200)
 
 
@@ -431,7 +380,7 @@ async def test_a_spooled_postback_is_judged_by_when_it_came(
     tmp_path: Path, valkey_server: servers.RedisServer, postgres_dsn: str
 ) -> None:
     """Redis is away for longer than the signature's window: what was right on arrival counts, what was not does not."""
-    short = catalog().replace(f'"{OTHER_SECRET}"]', f'"{OTHER_SECRET}"]\nsignature_window = "2s"')
+    short = CATALOG.replace(f'"{OTHER_SECRET}"]', f'"{OTHER_SECRET}"]\nsignature_window = "2s"')
     await load(postgres_dsn, short, ensure_vault(tmp_path / "secret.key"))
     with (
         proxy_to(valkey_server.url.removeprefix("unix://")) as proxy,
@@ -472,7 +421,7 @@ async def test_a_spooled_postback_is_judged_by_when_it_came(
 async def test_a_receiver_that_cannot_open_a_secret_does_not_start(
     tmp_path: Path, valkey_server: servers.RedisServer, postgres_dsn: str
 ) -> None:
-    await load(postgres_dsn, catalog(), ensure_vault(tmp_path / "another.key"))
+    await load(postgres_dsn, CATALOG, ensure_vault(tmp_path / "another.key"))
     redis_url = f"{valkey_server.url}?db=8"
     with pytest.raises(AssertionError) as caught, running(tmp_path, redis_url, postgres_dsn):
         pass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator
 from decimal import Decimal
 from random import Random
 from typing import Any
@@ -16,7 +15,7 @@ from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 
 from storage.batch_store import BatchCounts
-from storage.postgres import Pool, close, open_pool
+from storage.postgres import Pool
 from storage.queue import Entry, queue_key
 from storage.records import Kind, Record, encode
 from tests import servers
@@ -37,19 +36,6 @@ from tests.writing import (
     store,
     writer,
 )
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    async with Redis.from_url(redis_url) as client:
-        yield client
-
-
-@pytest.fixture
-async def pool(postgres_dsn: str) -> AsyncIterator[Pool]:
-    pool = await open_pool(postgres_dsn, 3)
-    yield pool
-    await close(pool)
 
 
 async def test_a_conversion_arrives_whole_and_exact(redis: Redis, pool: Pool) -> None:
@@ -253,7 +239,9 @@ POSTGRES_TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_charact
 @given(texts=st.lists(POSTGRES_TEXT | st.sampled_from(["\\N", "\\.", "\\", "a\tb\r\n", "''\"", "\\x41"]), max_size=30))
 async def test_text_comes_out_as_it_went_in(pool: Pool, texts: list[str]) -> None:
     records = [
-        Record(log_id=str(UUID(int=i)), received_us=RECEIVED_US, txn_id=text, goal_value=text[::-1], params={"key": text})
+        Record(
+            log_id=str(UUID(int=i)), received_us=RECEIVED_US, txn_id=text, goal_value=text[::-1], params={"key": text}
+        )
         for i, text in enumerate(texts)
     ]
     await pool.execute("DELETE FROM postback_log")

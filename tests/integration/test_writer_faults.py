@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from urllib.parse import urlsplit
 
@@ -35,19 +34,6 @@ from tests.writing import (
     store,
     writer,
 )
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    async with Redis.from_url(redis_url) as client:
-        yield client
-
-
-@pytest.fixture
-async def pool(postgres_dsn: str) -> AsyncIterator[Pool]:
-    pool = await open_pool(postgres_dsn, 3)
-    yield pool
-    await close(pool)
 
 
 @pytest.mark.parametrize("second", ["w1", "w2"], ids=["restarted", "taken over"])
