@@ -17,7 +17,7 @@ from ingest.caps import Scope, concerning, hold_of, over
 from ingest.catalog import Cap, CapAction, Snapshot
 from ingest.decide import Decision
 
-PATIENCE_S: Final = 1.5
+PATIENCE_S: Final = 1.0
 """How long a batch waits for counters that are counted anew; then what they concern is spooled."""
 RETRY_S: Final = 1.0
 """Pause before a count that failed is tried again."""
