@@ -92,10 +92,11 @@ class CapCounters:
         parts = self._parts([hold.campaign_id for hold, _ in ends])
         await asyncio.gather(*(call([ends[i] for i in part]) for part in parts))
 
-    async def begin(self, campaign_id: int, who: str) -> Standing | None:
-        """Begin to count anew as `who`; None while somebody else does. Raises what CLIENT_ERRORS names."""
+    async def begin(self, campaign_id: int, who: str, *, lock_ms: int = LOCK_MS) -> Standing | None:
+        """Begin to count anew as `who`, a word; None while somebody else does. Nobody else may for `lock_ms`. Raises
+        what CLIENT_ERRORS names."""
         reply: list[bytes] = await self._begin.run(
-            self._client, [_key(campaign_id)], [who.encode(), LOCK_MS, self._lease_ms]
+            self._client, [_key(campaign_id)], [who.encode(), lock_ms, self._lease_ms]
         )
         if not reply:
             return None

@@ -31,6 +31,8 @@ GRACE_MS: Final = 10_000
 way whose holds were lost with it; by then they are in the queue."""
 FAILURES: Final[tuple[type[Exception], ...]] = (*AWAY, PostgresError, RedisError)
 """What a count may raise; trying again helps."""
+MAX_JOBS: Final = 16
+"""Campaigns that one reading of the queue is for."""
 LIMIT_S: Final = 30.0
 """How long Postgres may take for one campaign."""
 
@@ -55,34 +57,49 @@ class CapRecount:
         self._pool = pool
         self._partitions = partitions
         self._grace_ms = grace_ms
+        self._counting = asyncio.Lock()  # one connection to Postgres: clicks are looked up over the others
 
     async def ensure(self, job: Job) -> bool:
         """Count a campaign anew unless what the job asks for is known by now. False: somebody else counts. Raises
         one of FAILURES."""
         who = uuid4().hex
-        standing = await self._begin(job, who)
-        if standing is None:
-            return False
-        since = _known_since(job, _periods(job, standing.now_ms))
-        if all(standing.known.get(scope, start_ms + 1) <= start_ms for scope, start_ms in since.items()):
-            return await self._counters.finish(job.campaign_id, who, {}, {})
-        return await self._count([(job, standing)], who, prune=False) == 1
+        await self._let_age([job], who)
+        async with self._counting:
+            standing = await self._begin(job, who)
+            if standing is None:
+                return False
+            since = _known_since(job, _periods(job, standing.now_ms))
+            if all(standing.known.get(scope, start_ms + 1) <= start_ms for scope, start_ms in since.items()):
+                return await self._counters.finish(job.campaign_id, who, {}, {})
+            return await self._count([(job, standing)], who, prune=False) == 1
 
     async def all(self, jobs: Sequence[Job]) -> int:
         """Count campaigns anew, and forget what none of their caps counts any more; how many. What somebody else counts
         is left out. Raises as above."""
         who = uuid4().hex
-        begun = [(job, standing) for job in jobs if (standing := await self._begin(job, who)) is not None]
-        return await self._count(begun, who, prune=True) if begun else 0
+        await self._let_age(jobs, who)
+        counted = 0
+        for start in range(0, len(jobs), MAX_JOBS):
+            async with self._counting:
+                part = jobs[start : start + MAX_JOBS]
+                begun = [(job, standing) for job in part if (standing := await self._begin(job, who)) is not None]
+                counted += await self._count(begun, who, prune=True)
+        return counted
+
+    async def _let_age(self, jobs: Sequence[Job], who: str) -> None:
+        """Wait until all counters are old enough to be filled, without keeping anybody from them."""
+        found = [await self._counters.begin(job.campaign_id, who, lock_ms=0) for job in jobs]
+        youngest_ms = min((standing.age_ms for standing in found if standing is not None), default=self._grace_ms)
+        if youngest_ms < self._grace_ms:
+            await asyncio.sleep((self._grace_ms - youngest_ms) / 1000)
 
     async def _begin(self, job: Job, who: str) -> Standing | None:
         standing = await self._counters.begin(job.campaign_id, who)
-        if standing is None or standing.age_ms >= self._grace_ms:
-            return standing
-        await asyncio.sleep((self._grace_ms - standing.age_ms) / 1000)
-        return await self._counters.begin(job.campaign_id, who)
+        return standing if standing is not None and standing.age_ms >= self._grace_ms else None
 
     async def _count(self, begun: Sequence[tuple[Job, Standing]], who: str, *, prune: bool) -> int:
+        if not begun:
+            return 0
         queued = await queued_conversions(self._redis, self._partitions, {job.campaign_id for job, _ in begun})
         counted = 0
         for job, standing in begun:

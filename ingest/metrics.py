@@ -67,7 +67,7 @@ METRICS: Final = (
     Metric("postback_backlog", Kind.GAUGE, "entries", "Queue entries not yet in Postgres.", ("partition",)),
     Metric("postback_partitions_until_seconds", Kind.GAUGE, "seconds", "Epoch time until which partitions are made."),
     Metric("postback_over_cap", Kind.COUNTER, "postbacks", "Conversions counted over a cap, by action.", ("action",)),
-    Metric("postback_caps_unknown", Kind.COUNTER, "postbacks", "Postbacks spooled, their caps' counters unknown."),
+    Metric("postback_caps_unknown", Kind.COUNTER, "postbacks", "Times that caps kept one undecided: unknown."),
     Metric("postback_caps_counted", Kind.COUNTER, "campaigns", "Campaigns whose caps were counted anew in rounds."),
     Metric("postback_rollup_lag_seconds", Kind.GAUGE, "seconds", "What the rollups took in last had waited so long."),
 )
