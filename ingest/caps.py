@@ -26,6 +26,7 @@ from storage.statuses import CANCELLED, PENDING, capped
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY: Final = timedelta(days=1)
 _US: Final = timedelta(microseconds=1)
+_HOUR_US: Final = 3_600_000_000
 _END_US: Final = 9_000_000_000_000_000
 """The year 2255: later than any time that can be stored."""
 _KINDS: Final = {8: CapPeriod.DAY, 6: CapPeriod.MONTH, 3: CapPeriod.LIFETIME}
@@ -100,8 +101,20 @@ def period_of(kind: CapPeriod, timezone: str, at_us: int) -> Period:
     """
     if kind is CapPeriod.LIFETIME:
         return _ALL
-    zone = _zone(timezone)
-    day = (_EPOCH + timedelta(microseconds=at_us)).astimezone(zone).date()
+    return next(period for period in _of_hour(kind, timezone, at_us // _HOUR_US) if at_us < period.end_us)
+
+
+@lru_cache(maxsize=4096)
+def _of_hour(kind: CapPeriod, timezone: str, hour: int) -> list[Period]:
+    """The periods that an hour of the epoch lies in: nearly always one."""
+    periods = [_period(kind, timezone, hour * _HOUR_US)]
+    while periods[-1].end_us < (hour + 1) * _HOUR_US:
+        periods.append(_period(kind, timezone, periods[-1].end_us))
+    return periods
+
+
+def _period(kind: CapPeriod, timezone: str, at_us: int) -> Period:
+    day = (_EPOCH + timedelta(microseconds=at_us)).astimezone(_zone(timezone)).date()
     if at_us < _first_us(timezone, day):
         day -= _DAY
     elif at_us >= _first_us(timezone, day + _DAY):
