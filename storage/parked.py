@@ -16,7 +16,7 @@ MAX_TAKEN: Final = 256
 """Postbacks that are taken at once."""
 MAX_EXPIRED: Final = 1_000
 """Postbacks that go into the log in one transaction."""
-LEASE_MS: Final = 10_000
+LEASE_MS: Final = 3_000
 """How long others leave alone what was taken."""
 ABANDONED_MS: Final = 3_600_000
 """How long after its time one is left to be decided whose click came in time: nobody who runs has its key."""
@@ -43,7 +43,7 @@ class Expired:
 
 async def take_parked(connection: Connection, key_ids: Sequence[str]) -> list[ParkedPostback]:
     """Up to 256 that are due, whose click is there and that these keys open, in the order they came. They are ours for
-    ten seconds; who takes one twice does no harm."""
+    three seconds; who takes one twice does no harm."""
     rows = await connection.fetch(queries("parked")["take"], list(key_ids), MAX_TAKEN, LEASE_MS)
     return [ParkedPostback(row[0].bytes, row[1], row[2], tuple(row[3])) for row in rows]
 
