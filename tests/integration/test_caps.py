@@ -11,14 +11,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from zlib import crc32
 
-import pytest
 from msgspec import structs
 
 from dedup.cap_types import Charge, End, Hold
 from dedup.caps import CapCounters
 from dedup.client import connect
 from dedup.policy import TrackMultiple
-from dedup.port import CachedClick, Verdict
+from dedup.port import CachedClick, Entry, Verdict
 from dedup.redis import RedisDeduplicator
 from dedup.scripts import Client
 from ingest.cap_gate import CapGate, job_of
@@ -31,11 +30,12 @@ from ingest.outcome import AWAY, Outcome
 from ingest.receiver import new_receipt
 from ingest.recorder import Arrival, Recorder
 from ingest.simulation import simulate
-from storage.batch_store import BatchStore
 from storage.postgres import Pool, close, open_pool
 from storage.queue import PartitionQueue, queue_key
 from tests.catalogs import DAY_MS, campaign, goal, rate, snapshot
 from tests.clusters import valkey_cluster
+from tests.eventually import eventually
+from tests.writing import store
 
 RULES = Rules(window_ms=90 * DAY_MS)
 PARTITIONS = 2
@@ -124,16 +124,11 @@ class World:
 
     async def write(self) -> None:
         """What a writer does with all that is queued."""
-
-        async def once(operation):  # type: ignore[no-untyped-def]
-            return await operation()
-
-        store = BatchStore(self.pool)
         for partition in range(PARTITIONS):
             queue = PartitionQueue(self.redis, partition, "w")
             await queue.create_group()
             while entries := await queue.read_new(1000, None):
-                await store.store(entries, once, lambda entry, error: pytest.fail(error))
+                await store(self.pool, entries)
                 await queue.settle(entries)
 
     async def rows(self) -> list[tuple[str, str | None, int, int]]:
@@ -311,6 +306,31 @@ async def test_a_flush_in_the_middle(redis_url: str, postgres_dsn: str) -> None:
         assert await at.full() == 90
 
 
+async def test_a_claim_that_outlives_its_hold_is_waited_for(redis_url: str, postgres_dsn: str) -> None:
+    async with world(redis_url, postgres_dsn, catalog(cap(CapMeasure.CONVERSIONS, 2)), grace_ms=300) as at:
+        assert await at.send(at.arrival("a", txn_id="t0")) == ["accepted"]
+        await at.write()
+        claim, held, go_on = at.dedup.claim, asyncio.Event(), asyncio.Event()
+
+        async def slow(entries: Sequence[Entry]) -> list[Verdict]:
+            if not held.is_set():
+                held.set()
+                await go_on.wait()
+            return await claim(entries)
+
+        at.dedup.claim = slow  # type: ignore[method-assign]  # a claim that takes its time
+        first = asyncio.create_task(at.send(at.arrival("a", txn_id="t1")))
+        await held.wait()
+        await at.redis.flushall()
+        second = asyncio.create_task(at.send(at.arrival("a", txn_id="t2")))
+        await eventually(lambda: at.redis.hexists("pb:cap:{100}", ".born"), bool)
+        go_on.set()
+        assert (await first, await second) == (["accepted"], ["accepted"])
+        await at.write()
+        found = await at.pool.fetch("SELECT txn_id, reason FROM conversions ORDER BY txn_id")
+        assert [tuple(row) for row in found] == [("t0", None), ("t1", None), ("t2", "over_cap")]
+
+
 async def test_unknown_counters_count_what_is_only_queued_or_dead(redis_url: str, postgres_dsn: str) -> None:
     """A cap that is set later counts what was before it."""
     async with world(redis_url, postgres_dsn, catalog()) as at:
@@ -364,11 +384,11 @@ async def test_who_asks_again_holds_what_it_holds(redis_url: str, postgres_dsn: 
         await at.send(at.arrival("a", txn_id="t0"))
         claim, away = at.dedup.claim, True
 
-        async def unanswered(entries):  # type: ignore[no-untyped-def]
+        async def unanswered(entries: Sequence[Entry]) -> list[Verdict]:
             verdicts = await claim(entries)
             return [Verdict.UNAVAILABLE] * len(verdicts) if away else verdicts
 
-        at.dedup.claim = unanswered  # type: ignore[method-assign]
+        at.dedup.claim = unanswered  # type: ignore[method-assign]  # a claim whose reply is lost
         one = at.arrival("a", txn_id="t1")
         for _ in range(3):
             assert await at.recorder.record([one]) == [AWAY]
