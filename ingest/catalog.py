@@ -141,8 +141,8 @@ RateKey = tuple[int | None, str | None]
 @dataclass(frozen=True, slots=True)
 class Goal:
     """One goal of a campaign, with its rates by (publisher, country). `hold_ms`: how long a manual goal's conversion is
-    pending before it is approved by itself; 0: until a person decides. `caps`: its own, then its campaign's. `implied_status`: as `storage.statuses` writes the one
-    of a postback that gives none."""
+    pending before it is approved by itself; 0: until a person decides. `caps`: its own, then its campaign's.
+    `implied_status`: as `storage.statuses` writes the one of a postback that gives none."""
 
     id: int
     title: str
