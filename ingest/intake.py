@@ -141,8 +141,9 @@ class Intake:
             pass
 
     async def _drain_segment(self, stop: asyncio.Event) -> bool:
-        """Whether the oldest free segment was recorded to its end. If not, the next time takes what is left of it;
-        another process begins anew, which is harmless: what was recorded is known by its ids."""
+        """Whether the oldest free segment was recorded whole. What is left of it, for one partition of Redis cannot
+        confirm, does not keep back the rest, and is taken the next time; another process begins anew, which is
+        harmless: what was recorded is known by its ids."""
         segment = await asyncio.to_thread(next_segment, self._folder)
         if segment is None:
             return False
@@ -159,9 +160,11 @@ class Intake:
             }
             recorded.update(done)
             self._observer.drained(list(done.values()))
-            if stop.is_set() or len(done) < len(places):
-                segment.release()
-                return False
+            if stop.is_set() or not done:
+                break
+        if len(recorded) < len(arrivals):
+            segment.release()
+            return False
         del self._recorded[segment.path.name]
         return await self._finish(segment, len(arrivals), is_damaged=damage is not None and not damage.is_tail)
 

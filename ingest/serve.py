@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import json
 import os
@@ -12,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 import structlog
 from aiohttp import web
@@ -28,6 +30,10 @@ from ingest.metrics import Metrics
 from ingest.orders import Orders, Role, encode_orders
 from ingest.supervisor import Supervisor, WorkerSpec
 from ingest.vault import ensure_vault
+
+ORPHANS_S: Final = 5.0
+"""How long the port is waited for, beyond the drain, that workers of a killed `serve` still hold."""
+ORPHANS_POLL_S: Final = 0.1
 
 log = structlog.get_logger()
 
@@ -65,15 +71,7 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
-        try:
-            reserved = bind(config.server.host, config.server.port, shared=False)
-        except OSError as error:
-            raise ServeError(
-                f"server.port: cannot listen on {config.server.host}:{config.server.port}: {error.strerror};"
-                " stop the program that uses it or choose another port (0: any free one)"
-            ) from None
-        port: int = reserved.getsockname()[1]
-        reserved.close()
+        port = await _free_port(config, role)
         # Bound but never listening: keeps the port ours while workers come and go.
         stack.callback(bind(config.server.host, port, shared=True).close)
 
@@ -109,6 +107,35 @@ async def serve(
         await stopped
         log.info("stopping")
     log.info("stopped")
+
+
+async def _free_port(config: Config, role: ServeRole) -> int:
+    """The port that nobody else listens on, once workers are gone that a killed `serve` of ours may have left: they
+    drain when they notice. Raises ServeError."""
+    patience_s = config.server.drain / 1000 + ORPHANS_S if _was_killed(config, role) else 0.0
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience_s
+    while True:
+        try:
+            with bind(config.server.host, config.server.port, shared=False) as reserved:
+                port: int = reserved.getsockname()[1]
+                return port
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or loop.time() >= deadline:
+                raise ServeError(
+                    f"server.port: cannot listen on {config.server.host}:{config.server.port}: {error.strerror};"
+                    " stop the program that uses it or choose another port (0: any free one)"
+                ) from None
+        await asyncio.sleep(ORPHANS_POLL_S)  # not our children: their end sends us no event
+
+
+def _was_killed(config: Config, role: ServeRole) -> bool:
+    """Whether the last `serve` of this data_dir had no time to take back where it is."""
+    try:
+        said = json.loads(_state_path(config, role).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    return not _is_alive(said["pid"])
 
 
 @contextmanager
@@ -235,8 +262,13 @@ async def _serve_operations(config: Config, port: int, stack: AsyncExitStack) ->
     stack.push_async_callback(server.cleanup)
 
 
+def _state_path(config: Config, role: ServeRole) -> Path:
+    path = state_path(config)
+    return path.with_name("writer.json") if role is ServeRole.WRITER else path
+
+
 def _write_state(config: Config, role: ServeRole, url: str, stack: AsyncExitStack) -> None:
-    path = state_path(config) if role is not ServeRole.WRITER else state_path(config).with_name("writer.json")
+    path = _state_path(config, role)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}")
     temporary.write_text(json.dumps({"pid": os.getpid(), "url": url, "role": role}), encoding="utf-8")

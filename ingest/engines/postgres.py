@@ -9,28 +9,18 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ingest.engines.binaries import POSTGRES_MAJOR, find_postgres
+from ingest.engines.engine import Engine
 from ingest.engines.errors import EngineError
-from ingest.engines.folders import EngineFolders, prepare_private_folder
+from ingest.engines.folders import prepare_private_folder
 from ingest.engines.identity import Identity, choose_identity, give_to
-from ingest.engines.process import (
-    Command,
-    EngineProcess,
-    command_line,
-    end_leftovers,
-    is_engine,
-    run_to_end,
-    until_ready,
-)
+from ingest.engines.process import Command, command_line, is_engine, run_to_end
 
-NAME = "postgres"
 DATABASE = "postback"
-SOCKET_NAME = ".s.PGSQL.5432"
 INITDB_TIMEOUT_S = 120.0
 OLD_SESSIONS = "pre-existing shared memory block"
 """In the log when sessions of a killed server still run: they end with the query they are at."""
 OLD_SESSIONS_TIMEOUT_S = 60.0
 OLD_SESSIONS_PAUSE_S = 0.25
-STOP_SIGNAL = signal.SIGINT  # "fast": ends the sessions, then shuts down in order
 
 SETTINGS = {
     "listen_addresses": "",
@@ -51,28 +41,25 @@ SETTINGS = {
 """On the command line, so that they hold whatever an older data folder's postgresql.conf says."""
 
 
-class PostgresEngine:
-    """The server of one data folder. Its methods are for the one supervisor."""
+class PostgresEngine(Engine):
+    """PostgreSQL; its cluster is made where it is missing."""
 
-    name = NAME
-
-    def __init__(self, folders: EngineFolders) -> None:
-        self._folders = folders
-        self._socket_folder = folders.socket_folder(NAME, SOCKET_NAME)
-        self.process: EngineProcess | None = None
+    name = "postgres"
+    product = "PostgreSQL"
+    socket_name = ".s.PGSQL.5432"
+    stop_signal = signal.SIGINT  # "fast": ends the sessions, then shuts down in order
+    setting = "postgres.dsn"
 
     @property
     def url(self) -> str:
         """The DSN, as asyncpg and libpq read it. The port names the socket's file: PGPORT must not."""
         return f"postgresql://postgres@/{DATABASE}?host={quote(str(self._socket_folder))}&port=5432"
 
-    async def end_leftover(self, known_pid: int | None) -> bool:
-        """Ends what a crashed supervisor left running; True where there was something."""
-        pids = (known_pid, self._pid_in_file())
-        return await end_leftovers("PostgreSQL", pids, str(self._folders.postgres), STOP_SIGNAL)
+    @property
+    def _data(self) -> Path:
+        return self._folders.postgres
 
     async def start(self) -> None:
-        """Makes the cluster where it is missing; returns when connections are taken."""
         identity = await choose_identity(find_postgres(), self._folders)
         self._check_version()
         await self._create_cluster(identity)
@@ -83,37 +70,16 @@ class PostgresEngine:
         deadline = asyncio.get_running_loop().time() + OLD_SESSIONS_TIMEOUT_S
         while True:
             try:
-                return await self._launch(identity)
+                return await self._launch(self._command(identity), identity=identity.spec)
             except EngineError as error:
                 if OLD_SESSIONS not in str(error) or asyncio.get_running_loop().time() > deadline:
                     raise
             await asyncio.sleep(OLD_SESSIONS_PAUSE_S)  # not our children: their end sends us no event
 
-    async def _launch(self, identity: Identity) -> None:
+    def _command(self, identity: Identity) -> Command:
         settings = {**SETTINGS, "unix_socket_directories": f'"{self._socket_folder}"'}
-        self.process = await EngineProcess.spawn(
-            "PostgreSQL",
-            [
-                identity.binaries.program("postgres"),
-                "-D",
-                self._folders.postgres,
-                *(f"--{key}={value}" for key, value in settings.items()),
-            ],
-            log_path=self._folders.log / "postgres.log",
-            death_signal=STOP_SIGNAL,
-            identity=identity.spec,
-        )
-        await until_ready(
-            self.process,
-            self._is_ready,
-            advice="Its data is untouched. Free the disk or memory it asks for, or set postgres.dsn to another server.",
-        )
-
-    async def stop(self) -> None:
-        """Ends the server in order; kills it if that takes too long (its log makes up for that)."""
-        if self.process is not None:
-            await self.process.stop(STOP_SIGNAL)
-            shutil.rmtree(self._socket_folder, ignore_errors=True)
+        options = [f"--{key}={value}" for key, value in settings.items()]
+        return [identity.binaries.program("postgres"), "-D", self._folders.postgres, *options]
 
     def _check_version(self) -> None:
         try:

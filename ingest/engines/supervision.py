@@ -11,14 +11,13 @@ from dataclasses import dataclass
 import structlog
 
 from ingest.config import EMBEDDED, Config
+from ingest.engines.engine import Engine
 from ingest.engines.errors import EngineBusyError, EngineError, EngineFailure
 from ingest.engines.folders import EngineFolders, EngineState, SupervisorLock, is_supervised
 from ingest.engines.postgres import PostgresEngine
 from ingest.engines.valkey import ValkeyEngine
 
 ATTACH_PATIENCE_S = 30.0
-
-Engine = PostgresEngine | ValkeyEngine
 
 
 @dataclass(frozen=True, slots=True)

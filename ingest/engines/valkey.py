@@ -9,12 +9,9 @@ import signal
 from pathlib import Path
 
 from ingest.engines.binaries import find_valkey
-from ingest.engines.folders import EngineFolders, prepare_private_folder
-from ingest.engines.process import EngineProcess, end_leftovers, until_ready
+from ingest.engines.engine import Engine
+from ingest.engines.folders import prepare_private_folder
 
-NAME = "redis"
-SOCKET_NAME = "redis.sock"
-STOP_SIGNAL = signal.SIGTERM
 PING_TIMEOUT_S = 1.0
 
 SETTINGS = {
@@ -30,15 +27,14 @@ SETTINGS = {
 }
 
 
-class ValkeyEngine:
-    """The server of one data folder. Its methods are for the one supervisor."""
+class ValkeyEngine(Engine):
+    """Valkey; it reads its append-only file before it takes commands."""
 
-    name = NAME
-
-    def __init__(self, folders: EngineFolders) -> None:
-        self._folders = folders
-        self._socket_folder = folders.socket_folder(NAME, SOCKET_NAME)
-        self.process: EngineProcess | None = None
+    name = "redis"
+    product = "Valkey"
+    socket_name = "redis.sock"
+    stop_signal = signal.SIGTERM
+    setting = "redis.url"
 
     @property
     def url(self) -> str:
@@ -46,20 +42,18 @@ class ValkeyEngine:
         return f"unix://{self._socket_path}"
 
     @property
+    def _data(self) -> Path:
+        return self._folders.redis
+
+    @property
     def _socket_path(self) -> Path:
-        return self._socket_folder / SOCKET_NAME
+        return self._socket_folder / self.socket_name
 
     @property
     def _pid_path(self) -> Path:
         return self._folders.run / "redis.pid"
 
-    async def end_leftover(self, known_pid: int | None) -> bool:
-        """Ends what a crashed supervisor left running; True where there was something."""
-        pids = (known_pid, self._pid_in_file())
-        return await end_leftovers("Valkey", pids, str(self._folders.redis), STOP_SIGNAL)
-
     async def start(self) -> None:
-        """Returns when commands are taken, so after the append-only file was read."""
         self._folders.redis.mkdir(exist_ok=True)
         shutil.rmtree(self._socket_folder, ignore_errors=True)
         prepare_private_folder(self._socket_folder, os.geteuid(), os.getegid())
@@ -69,23 +63,8 @@ class ValkeyEngine:
             "unixsocket": str(self._socket_path),
             "pidfile": str(self._pid_path),
         }
-        self.process = await EngineProcess.spawn(
-            "Valkey",
-            [find_valkey(), *(part for key, value in settings.items() for part in (f"--{key}", value))],
-            log_path=self._folders.log / "redis.log",
-            death_signal=STOP_SIGNAL,
-        )
-        await until_ready(
-            self.process,
-            self._is_ready,
-            advice="Its data is untouched. Free the disk or memory it asks for, or set redis.url to another server.",
-        )
-
-    async def stop(self) -> None:
-        """Ends the server in order; kills it if that takes too long (what was answered is on disk)."""
-        if self.process is not None:
-            await self.process.stop(STOP_SIGNAL)
-            shutil.rmtree(self._socket_folder, ignore_errors=True)
+        options = [part for key, value in settings.items() for part in (f"--{key}", value)]
+        await self._launch([find_valkey(), *options])
 
     async def _is_ready(self) -> bool:
         try:

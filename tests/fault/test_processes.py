@@ -74,7 +74,7 @@ async def test_processes_die_at_random_moments(tmp_path: Path) -> None:
         ("postgres", signal.SIGINT),
     ]
     chance.shuffle(faults)
-    settings = {"SERVER__PORT": str(free_port()), "SERVER__RECEIVERS": "2", "WRITER__BATCH_AGE": "20ms"}
+    settings = {"SERVER__PORT": str(free_port()), "SERVER__RECEIVERS": "2", "SERVER__DRAIN": "500ms"}
     with running(tmp_path, **settings) as program:
         dsn = _engines(program)["postgres_dsn"]
         await load_sample(dsn)
@@ -102,8 +102,9 @@ async def test_processes_die_at_random_moments(tmp_path: Path) -> None:
             pids = _engines(program)["pids"].values()
             program.process.kill()
             await asyncio.to_thread(program.process.wait)
-            await _all_gone([*program.workers(""), *pids])
+            # Its workers hold the port for a while, and its engines their data: whoever comes next waits for them.
             with running(tmp_path, **settings) as successor:
+                await _all_gone([*program.workers(""), *pids])
                 await load.until(100)
                 ledger = await asyncio.wait_for(load.finish(), LATE_S)
                 async with client_of(successor, dsn) as fresh:
