@@ -20,16 +20,23 @@ from dedup.policy import TrackMultiple
 from dedup.port import CachedClick, Entry, Verdict
 from dedup.redis import RedisDeduplicator
 from dedup.scripts import Client
+from ingest.cap_duty import CapDuty, jobs_of
 from ingest.cap_gate import CapGate, job_of
 from ingest.cap_recount import CapRecount
 from ingest.catalog import Cap, CapAction, CapMeasure, CapPeriod, Rate, RateKey, Snapshot
+from ingest.catalog_file import parse_catalog
+from ingest.catalog_import import import_catalog
+from ingest.catalog_rows import load_snapshot
 from ingest.click_source import ClickSource
 from ingest.clicks import Click, pack_click
 from ingest.decide import Receipt, Rules
+from ingest.metrics import Metrics
 from ingest.outcome import AWAY, Outcome
 from ingest.receiver import new_receipt
 from ingest.recorder import Arrival, Recorder
+from ingest.sample import CATALOG
 from ingest.simulation import simulate
+from storage.caps import read_caps
 from storage.postgres import Pool, close, open_pool
 from storage.queue import PartitionQueue, queue_key
 from tests.catalogs import DAY_MS, campaign, goal, rate, snapshot
@@ -476,3 +483,28 @@ async def test_a_simulation_shows_caps(redis_url: str, postgres_dsn: str) -> Non
             "0",
         )
         assert await at.taken("-:-:revenue:all") == 2_000_000, "looking takes nothing"
+
+
+async def test_rounds_know_caps_before_they_are_asked_for(redis_url: str, postgres_dsn: str) -> None:
+    text = CATALOG.read_text(encoding="utf-8")
+    rates = "[[campaigns.goals.rates]]"
+    capped = '[[campaigns.goals.caps]]\nmeasure = "{}"\nperiod = "day"\nlimit = 5\naction = "pending"\n'
+    text = text.replace(rates, capped.format("conversions") + capped.format("revenue") + rates, 1)
+    async with world(redis_url, postgres_dsn, catalog()) as at:
+        async with at.pool.acquire() as connection:
+            await import_catalog(connection, parse_catalog(text))
+            (job,) = jobs_of(await read_caps(connection))
+            loaded = await load_snapshot(connection)
+        assert loaded.has_caps
+        assert job == job_of(job.campaign_id, loaded), "writers and receivers count the same"
+        stop = asyncio.Event()
+        duty = asyncio.create_task(CapDuty(at.recount, at.pool, Metrics()).run(stop))
+
+        async def known() -> dict[str, int]:
+            standing = await at.counters.begin(job.campaign_id, "test", lock_ms=0)
+            return {} if standing is None else standing.known
+
+        found = await eventually(known, bool)
+        assert found.keys() == {scope.name for scope in job.scopes}
+        stop.set()
+        await duty
