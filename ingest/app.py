@@ -40,6 +40,11 @@ from ingest.metrics import Metrics
 from ingest.observers import CapMetrics, IntakeMetrics, RecorderMetrics, UnparkingMetrics, WriterMetrics
 from ingest.ops import Operations
 from ingest.orders import Orders
+from ingest.outbound.delivery import Delivery
+from ingest.outbound.networks import Policy, parse_policy
+from ingest.outbound.observer import OutboundMetrics
+from ingest.outbound.sender import Outbound, Pace
+from ingest.outbound.signing import OUTBOUND
 from ingest.parking import Parking
 from ingest.receiver import Receiver
 from ingest.recorder import Recorder
@@ -247,6 +252,33 @@ def guard_of(config: Config, metrics: Metrics) -> Guard:
     )
 
 
+def policy_of(config: Config) -> Policy:
+    """Where publishers' postbacks may go."""
+    outbound = config.outbound
+    return parse_policy(allow_http=outbound.allow_http, networks=outbound.allow_networks, ports=outbound.ports)
+
+
+def delivery_of(config: Config) -> Delivery:
+    """What sends one. The vault is opened when something is signed: a writer of no signed ones needs no key file."""
+
+    def open_secret(sealed: str) -> str:
+        return ensure_vault(config.secret_key_path).open(sealed, OUTBOUND)
+
+    timeout_s = config.outbound.timeout / 1000
+    return Delivery(policy_of(config), open_secret, timeout_s=timeout_s, connections=config.outbound.at_once)
+
+
+def outbound_of(config: Config, pool: Pool, delivery: Delivery, metrics: Metrics) -> Outbound:
+    """The sender of a writer process."""
+    pace = Pace(
+        timeout_s=config.outbound.timeout / 1000,
+        give_up_ms=config.outbound.give_up,
+        at_once=config.outbound.at_once,
+        at_once_each=config.outbound.at_once_each,
+    )
+    return Outbound(pool, delivery.attempt, pace, OutboundMetrics(metrics))
+
+
 async def run_writer(orders: Orders, stop: asyncio.Event, ready: Callable[[], None]) -> None:
     """Move the queue into Postgres until `stop`."""
     config = orders.config
@@ -272,11 +304,14 @@ async def run_writer(orders: Orders, stop: asyncio.Event, ready: Callable[[], No
             asyncio.create_task(duties.run(stop)),
             asyncio.create_task(CapDuty(recount, pool, metrics).run(stop)),
         ]
+        delivery = await stack.enter_async_context(delivery_of(config))
+        sending = asyncio.create_task(outbound_of(config, pool, delivery, metrics).run(stop))
+        sending.add_done_callback(lambda _: stop.set())  # before its time only by a defect: then this process ends
         ready()
         await writer.run(stop)
         for duty in working:
             duty.cancel()  # it may be waiting for a Postgres that hangs
-        await asyncio.wait(working)
+        await asyncio.wait([*working, sending])
     log.info("stopped")
 
 

@@ -31,6 +31,10 @@ MAX_PARK_MS = 30 * 86_400_000
 """How long a postback may wait for its click."""
 
 
+MAX_ATTEMPT_MS = 60_000
+"""How long a publisher's server may take to answer."""
+
+
 class ConfigError(Exception):
     """The configuration cannot be used; the message names the key and says what to do."""
 
@@ -132,6 +136,18 @@ class ClicksConfig(_Section, frozen=True):
     park_unknown: Duration = Duration(0)
 
 
+class OutboundConfig(_Section, frozen=True):
+    """What is sent to publishers, and where it may go."""
+
+    allow_http: bool = False
+    allow_networks: tuple[str, ...] = ()
+    ports: tuple[Port, ...] = (80, 443)
+    timeout: Duration = Duration(10_000)
+    give_up: Duration = Duration(86_400_000)
+    at_once: Annotated[int, Meta(ge=1, le=1_000)] = 64
+    at_once_each: Annotated[int, Meta(ge=1, le=1_000)] = 8
+
+
 class AdminConfig(_Section, frozen=True):
     """The people's side."""
 
@@ -157,6 +173,7 @@ class Config(_Section, frozen=True):
     writer: WriterConfig = WriterConfig()
     spool: SpoolConfig = SpoolConfig()
     clicks: ClicksConfig = ClicksConfig()
+    outbound: OutboundConfig = OutboundConfig()
     admin: AdminConfig = AdminConfig()
     log: LogConfig = LogConfig()
 
@@ -313,13 +330,19 @@ def _check(config: Config, where: str) -> None:
             refuse("redis.url", f'{error}; or "embedded"')
     if config.postgres.dsn != EMBEDDED and not config.postgres.dsn.startswith(("postgresql://", "postgres://")):
         refuse("postgres.dsn", 'expected "embedded" or a DSN that starts with postgresql://')
-    for proxy in config.server.trusted_proxies:
-        try:
-            ip_network(proxy)
-        except ValueError as error:
-            refuse("server.trusted_proxies", str(error))
+    for key, networks in (
+        ("server.trusted_proxies", config.server.trusted_proxies),
+        ("outbound.allow_networks", config.outbound.allow_networks),
+    ):
+        for network in networks:
+            try:
+                ip_network(network)
+            except ValueError as error:
+                refuse(key, str(error))
     if config.clicks.park_unknown > MAX_PARK_MS:
         refuse("clicks.park_unknown", "expected at most 30d: waiting takes room, and nobody is told meanwhile")
+    if not 0 < config.outbound.timeout <= MAX_ATTEMPT_MS:
+        refuse("outbound.timeout", "expected 1ms to 60s")
     if config.clicks.window == 0:
         refuse("clicks.window", "must be longer than 0")
 

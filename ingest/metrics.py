@@ -70,6 +70,11 @@ METRICS: Final = (
     Metric("postback_caps_unknown", Kind.COUNTER, "postbacks", "Times that caps kept one undecided: unknown."),
     Metric("postback_caps_counted", Kind.COUNTER, "campaigns", "Campaigns whose caps were counted anew in rounds."),
     Metric("postback_rollup_lag_seconds", Kind.GAUGE, "seconds", "What the rollups took in last had waited so long."),
+    Metric("postback_outbound_messages", Kind.COUNTER, "messages", "Messages to publishers, by event.", ("event",)),
+    Metric("postback_outbound_attempts", Kind.COUNTER, "attempts", "Attempts to send one, by result.", ("result",)),
+    Metric("postback_outbound_seconds", Kind.HISTOGRAM, "seconds", "How long an attempt took.", (), _SECONDS),
+    Metric("postback_outbound_waiting", Kind.GAUGE, "messages", "Messages to publishers that wait."),
+    Metric("postback_outbound_resting_hosts", Kind.GAUGE, "hosts", "Publishers' hosts left alone for now."),
 )
 """Every metric there is."""
 

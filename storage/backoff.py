@@ -17,9 +17,10 @@ class StoppedError(Exception):
     """We were told to stop while the other side was still away."""
 
 
-def delay_s(attempt: int, chance: float) -> float:
-    """How long to wait after failure number `attempt` (from 0): doubling up to 5 s, half of it by `chance` (0 to 1)."""
-    longest_s = CAP_S if attempt > 30 else min(CAP_S, FIRST_S * (1 << attempt))
+def delay_s(attempt: int, chance: float, *, first_s: float = FIRST_S, cap_s: float = CAP_S) -> float:
+    """How long to wait after failure number `attempt` (from 0): doubling up to `cap_s`, half of it by `chance` (0 to
+    1)."""
+    longest_s = cap_s if attempt > 30 else min(cap_s, first_s * (1 << attempt))
     return longest_s * (0.5 + chance / 2)
 
 

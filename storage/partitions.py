@@ -1,5 +1,5 @@
 """Monthly partitions (UTC) of `conversions` and `status_changes` (by clicked_at) and `postback_log` (by received_at),
-made ahead."""
+made ahead; of `outbound_messages` (by clicked_at), made when they are needed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final, Literal
 from storage.postgres import Connection
 from storage.sqlfiles import queries
 
-Table = Literal["conversions", "postback_log", "status_changes"]
+Table = Literal["conversions", "outbound_messages", "postback_log", "status_changes"]
 
 KEPT_MONTHS: Final = 13
 """How far back conversions have partitions at least: clicks of a year and a month ago."""

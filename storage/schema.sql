@@ -96,6 +96,28 @@ BEGIN
     RETURN NULL;
 END $$;
 
+CREATE FUNCTION public.touch_outbound() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF EXISTS (SELECT FROM publisher_postbacks WHERE status = 'active') THEN
+        IF TG_TABLE_NAME = 'conversions' THEN
+            INSERT INTO outbound_touched (conversion_id, clicked_at)
+            SELECT conversion_id, clicked_at
+            FROM new_rows
+            WHERE (payout > 0 OR reason IS NULL) AND EXISTS (
+                SELECT FROM publisher_postbacks AS postback
+                WHERE postback.publisher_id = new_rows.publisher_id AND postback.status = 'active'
+                    AND (postback.goal_id = new_rows.goal_id OR postback.goal_id IS NULL)
+            );
+        ELSE
+            INSERT INTO outbound_touched (conversion_id, clicked_at)
+            SELECT DISTINCT conversion_id, clicked_at FROM new_rows;
+        END IF;
+    END IF;
+    RETURN NULL;
+END $$;
+
 CREATE FUNCTION public.wake_parked() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -904,6 +926,61 @@ COMMENT ON COLUMN public.log_hourly.reason IS 'Why a postback was rejected.';
 
 COMMENT ON COLUMN public.log_hourly.postbacks IS 'How many.';
 
+CREATE TABLE public.outbound_messages (
+    conversion_id uuid NOT NULL,
+    clicked_at timestamp with time zone NOT NULL,
+    postback_id bigint NOT NULL,
+    payout numeric(18,6) NOT NULL,
+    state text DEFAULT 'waiting'::text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    due_at timestamp with time zone DEFAULT now() NOT NULL,
+    until timestamp with time zone NOT NULL,
+    done_at timestamp with time zone,
+    attempts integer DEFAULT 0 NOT NULL,
+    log jsonb DEFAULT '[]'::jsonb NOT NULL,
+    CONSTRAINT outbound_messages_state_check CHECK ((state = ANY (ARRAY['waiting'::text, 'sent'::text, 'given_up'::text, 'withdrawn'::text])))
+)
+PARTITION BY RANGE (clicked_at);
+
+COMMENT ON TABLE public.outbound_messages IS 'What is, was or could not be sent to publishers: one for a conversion. Partitioned by the month of clicked_at (UTC), as conversions is.';
+
+COMMENT ON COLUMN public.outbound_messages.clicked_at IS 'The conversion''s.';
+
+COMMENT ON COLUMN public.outbound_messages.postback_id IS 'The publisher''s template; what it says when it is sent counts.';
+
+COMMENT ON COLUMN public.outbound_messages.payout IS 'With adjustments, as it stood when the conversion was found approved; in the conversion''s currency.';
+
+COMMENT ON COLUMN public.outbound_messages.state IS 'waiting; sent: answered with 2xx; given_up: until has passed and it still failed; withdrawn: not approved any more, or the template was removed, before it was sent.';
+
+COMMENT ON COLUMN public.outbound_messages.due_at IS 'When it is tried next; while it is tried, when another may take it to be abandoned.';
+
+COMMENT ON COLUMN public.outbound_messages.until IS 'An attempt that fails later is the last.';
+
+COMMENT ON COLUMN public.outbound_messages.done_at IS 'When it was sent, given up or withdrawn; null while it waits.';
+
+COMMENT ON COLUMN public.outbound_messages.attempts IS 'How many there were.';
+
+COMMENT ON COLUMN public.outbound_messages.log IS 'The first attempt and the latest 19: at, ms (how long it took), status (HTTP) and error (null: it was delivered).';
+
+CREATE TABLE public.outbound_touched (
+    touch_id bigint NOT NULL,
+    conversion_id uuid NOT NULL,
+    clicked_at timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE public.outbound_touched IS 'Conversions to be looked at: there is something new about them, and perhaps something to send. A work list.';
+
+COMMENT ON COLUMN public.outbound_touched.clicked_at IS 'The conversion''s.';
+
+ALTER TABLE public.outbound_touched ALTER COLUMN touch_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.outbound_touched_touch_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE public.parked_postbacks (
     postback_id uuid NOT NULL,
     received_at timestamp with time zone NOT NULL,
@@ -1147,6 +1224,59 @@ COMMENT ON COLUMN public.postback_log.remote_ip IS 'Who sent it; behind a truste
 
 COMMENT ON COLUMN public.postback_log.params IS 'What the sender gave; for a conflict also "claimed" and "sent", the two amounts.';
 
+CREATE TABLE public.publisher_postbacks (
+    postback_id bigint NOT NULL,
+    publisher_id bigint NOT NULL,
+    goal_id bigint,
+    url text NOT NULL,
+    host text NOT NULL,
+    method text DEFAULT 'GET'::text NOT NULL,
+    status text DEFAULT 'active'::text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    changed_at timestamp with time zone DEFAULT now() NOT NULL,
+    changed_by text NOT NULL,
+    CONSTRAINT publisher_postbacks_method_check CHECK ((method = ANY (ARRAY['GET'::text, 'POST'::text]))),
+    CONSTRAINT publisher_postbacks_status_check CHECK ((status = ANY (ARRAY['active'::text, 'archived'::text])))
+);
+
+COMMENT ON TABLE public.publisher_postbacks IS 'What is called for a publisher''s approved conversions. One for a goal goes before the one for all goals.';
+
+COMMENT ON COLUMN public.publisher_postbacks.goal_id IS 'Null: for all goals that have none of their own.';
+
+COMMENT ON COLUMN public.publisher_postbacks.url IS 'With macros in braces; docs/outbound.md lists them.';
+
+COMMENT ON COLUMN public.publisher_postbacks.host IS 'The URL''s.';
+
+COMMENT ON COLUMN public.publisher_postbacks.method IS 'GET, or POST: the query is sent as a form then.';
+
+COMMENT ON COLUMN public.publisher_postbacks.status IS 'Archived: kept for the messages that were sent with it.';
+
+COMMENT ON COLUMN public.publisher_postbacks.created_at IS 'Conversions that were approved when they were counted before this are not sent.';
+
+COMMENT ON COLUMN public.publisher_postbacks.changed_by IS 'Who wrote it last.';
+
+ALTER TABLE public.publisher_postbacks ALTER COLUMN postback_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.publisher_postbacks_postback_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.publisher_secrets (
+    publisher_id bigint NOT NULL,
+    secret text NOT NULL,
+    changed_at timestamp with time zone DEFAULT now() NOT NULL,
+    changed_by text NOT NULL
+);
+
+COMMENT ON TABLE public.publisher_secrets IS 'What postbacks to a publisher are signed with.';
+
+COMMENT ON COLUMN public.publisher_secrets.secret IS 'Encrypted, as enc:<base64url>.';
+
+COMMENT ON COLUMN public.publisher_secrets.changed_by IS 'Who made it.';
+
 CREATE TABLE public.replays (
     log_id uuid NOT NULL,
     received_at timestamp with time zone NOT NULL,
@@ -1325,11 +1455,23 @@ ALTER TABLE ONLY public.goals
 ALTER TABLE ONLY public.holds
     ADD CONSTRAINT holds_pkey PRIMARY KEY (conversion_id);
 
+ALTER TABLE ONLY public.outbound_messages
+    ADD CONSTRAINT outbound_messages_pkey PRIMARY KEY (conversion_id, clicked_at);
+
+ALTER TABLE ONLY public.outbound_touched
+    ADD CONSTRAINT outbound_touched_pkey PRIMARY KEY (touch_id);
+
 ALTER TABLE ONLY public.parked_postbacks
     ADD CONSTRAINT parked_postbacks_pkey PRIMARY KEY (postback_id);
 
 ALTER TABLE ONLY public.postback_log
     ADD CONSTRAINT postback_log_pkey PRIMARY KEY (log_id, received_at);
+
+ALTER TABLE ONLY public.publisher_postbacks
+    ADD CONSTRAINT publisher_postbacks_pkey PRIMARY KEY (postback_id);
+
+ALTER TABLE ONLY public.publisher_secrets
+    ADD CONSTRAINT publisher_secrets_pkey PRIMARY KEY (publisher_id);
 
 ALTER TABLE ONLY public.publishers
     ADD CONSTRAINT publishers_pkey PRIMARY KEY (id);
@@ -1405,6 +1547,10 @@ CREATE INDEX log_hourly_hour ON public.log_hourly USING btree (hour);
 
 CREATE UNIQUE INDEX log_hourly_key ON public.log_hourly USING btree (campaign_id, hour, advertiser_id, outcome, reason) NULLS NOT DISTINCT;
 
+CREATE INDEX outbound_messages_due ON ONLY public.outbound_messages USING btree (postback_id, due_at) WHERE (state = 'waiting'::text);
+
+CREATE INDEX outbound_messages_given_up ON ONLY public.outbound_messages USING btree (postback_id, done_at) WHERE (state = 'given_up'::text);
+
 CREATE INDEX parked_postbacks_click_ids ON public.parked_postbacks USING gin (click_ids);
 
 CREATE INDEX parked_postbacks_look_at ON public.parked_postbacks USING btree (look_at);
@@ -1414,6 +1560,8 @@ CREATE INDEX parked_postbacks_until ON public.parked_postbacks USING btree (unti
 CREATE INDEX postback_log_click_id ON ONLY public.postback_log USING btree (click_id);
 
 CREATE INDEX postback_log_received ON ONLY public.postback_log USING brin (received_at);
+
+CREATE UNIQUE INDEX publisher_postbacks_active ON public.publisher_postbacks USING btree (publisher_id, COALESCE(goal_id, (0)::bigint)) WHERE (status = 'active'::text);
 
 CREATE INDEX replays_conversion_id ON public.replays USING btree (conversion_id);
 
@@ -1432,6 +1580,10 @@ CREATE TRIGGER notify AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON public.goa
 CREATE TRIGGER notify AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON public.goals FOR EACH STATEMENT EXECUTE FUNCTION public.notify_catalog();
 
 CREATE TRIGGER notify AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON public.publishers FOR EACH STATEMENT EXECUTE FUNCTION public.notify_catalog();
+
+CREATE TRIGGER outbound_insert AFTER INSERT ON public.conversions REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.touch_outbound();
+
+CREATE TRIGGER outbound_insert AFTER INSERT ON public.status_changes REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.touch_outbound();
 
 CREATE TRIGGER rollup_delete AFTER DELETE ON public.adjustments REFERENCING OLD TABLE AS changed_rows FOR EACH STATEMENT EXECUTE FUNCTION public.touch_changed();
 
@@ -1485,3 +1637,12 @@ ALTER TABLE ONLY public.goal_rates
 
 ALTER TABLE ONLY public.goals
     ADD CONSTRAINT goals_campaign_id_fkey FOREIGN KEY (campaign_id) REFERENCES public.campaigns(id);
+
+ALTER TABLE ONLY public.publisher_postbacks
+    ADD CONSTRAINT publisher_postbacks_goal_id_fkey FOREIGN KEY (goal_id) REFERENCES public.goals(id);
+
+ALTER TABLE ONLY public.publisher_postbacks
+    ADD CONSTRAINT publisher_postbacks_publisher_id_fkey FOREIGN KEY (publisher_id) REFERENCES public.publishers(id);
+
+ALTER TABLE ONLY public.publisher_secrets
+    ADD CONSTRAINT publisher_secrets_publisher_id_fkey FOREIGN KEY (publisher_id) REFERENCES public.publishers(id);

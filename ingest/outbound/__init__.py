@@ -1,0 +1,1 @@
+"""Publishers' postbacks: their templates, where they may go, and the sender."""

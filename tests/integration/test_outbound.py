@@ -1,0 +1,345 @@
+"""Publishers' postbacks: which conversions are sent, what is sent, and what becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from hashlib import sha256
+from random import Random
+from uuid import UUID
+
+import pytest
+
+from ingest.outbound.delivery import Delivery
+from ingest.outbound.hosts import Hosts
+from ingest.outbound.networks import parse_policy
+from ingest.outbound.sender import Outbound, Pace
+from storage.adjustments import StatusChange, insert_status_changes
+from storage.holds import release_holds
+from storage.outbox import (
+    Attempt,
+    DueMessage,
+    Looked,
+    count_waiting,
+    list_messages,
+    look_at_touched,
+    retry_given_up,
+    take_due,
+)
+from storage.postgres import Pool
+from storage.publisher_postbacks import archive_postback, list_postbacks, put_secret
+from storage.records import Kind, Record
+from tests.eventually import eventually
+from tests.publishers import publisher, set_up
+from tests.writing import CLICKED_MS, conversion, count, entry, store
+
+DAY_MS = 86_400_000
+LOOPBACK = parse_policy(allow_http=True, networks=("127.0.0.0/8",), ports=tuple(range(1024, 65536)))
+PACE = Pace(
+    timeout_s=0.15,
+    give_up_ms=DAY_MS,
+    at_once=64,
+    at_once_each=8,
+    first_retry_s=0.02,
+    longest_retry_s=0.1,
+    lease_extra_s=0.15,
+    look_every_s=0.02,
+)
+
+
+class Observer:
+    """Adds up what it is told."""
+
+    def __init__(self) -> None:
+        self.attempts: list[Attempt] = []
+        self.gone = 0
+        self.waits = 0
+        self.most_resting = 0
+
+    def attempted(self, attempt: Attempt) -> None:
+        self.attempts.append(attempt)
+
+    def looked(self, looked: Looked) -> None:
+        pass
+
+    def given_up(self, count: int) -> None:
+        self.gone += count
+
+    def waiting(self, count: int) -> None:
+        self.waits = count
+
+    def resting(self, hosts: int) -> None:
+        self.most_resting = max(self.most_resting, hosts)
+
+
+@asynccontextmanager
+async def sending(
+    pool: Pool, pace: Pace = PACE, observer: Observer | None = None, hosts: Hosts | None = None, secret: str = ""
+) -> AsyncIterator[asyncio.Task[None]]:
+    """A sender at work; at the end it is stopped, unless it was killed."""
+    stop = asyncio.Event()
+    async with Delivery(LOOPBACK, lambda sealed: secret, timeout_s=pace.timeout_s, connections=64) as delivery:
+        sender = Outbound(pool, delivery.attempt, pace, observer or Observer(), hosts)
+        task = asyncio.create_task(sender.run(stop))
+        try:
+            yield task
+        finally:
+            stop.set()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+async def look(pool: Pool) -> Looked:
+    async with pool.acquire() as connection:
+        looked = await look_at_touched(connection, DAY_MS)
+    assert looked is not None
+    return looked
+
+
+async def states(pool: Pool) -> list[str]:
+    return [row[0] for row in await pool.fetch("SELECT state FROM outbound_messages ORDER BY conversion_id")]
+
+
+async def waiting(pool: Pool) -> int:
+    async with pool.acquire() as connection:
+        return await count_waiting(connection)
+
+
+async def say(pool: Pool, record: Record, status: str, number: int) -> None:
+    """An operator gives a status."""
+    async with pool.acquire() as connection:
+        change = StatusChange(
+            UUID(str(record.conversion_id)), CLICKED_MS, UUID(int=number), status, None, None, "somebody"
+        )
+        await insert_status_changes(connection, [change])
+
+
+async def until_none_waits(pool: Pool) -> None:
+    async def left() -> int:
+        return await waiting(pool) + await count(pool, "outbound_touched")
+
+    await eventually(left, lambda number: number == 0)
+
+
+async def test_without_templates_nothing_is_touched(pool: Pool) -> None:
+    await store(pool, [entry(conversion(1)), entry(conversion(1, status="=pending"), Kind.DUPLICATE)])
+    assert await count(pool, "outbound_touched") == 0
+
+
+async def test_only_approved_and_paid_conversions_are_sent(pool: Pool) -> None:
+    await set_up(pool, "https://publisher.example/?c={click_id}")
+    sent = [conversion(1), conversion(2, payout_micros=0)]  # a goal that pays nothing is told all the same
+    not_sent = [
+        conversion(3, status="=pending"),
+        conversion(4, status="=rejected"),
+        conversion(5, payout_micros=0, reason="goal_not_assigned"),
+        conversion(6, payout_micros=0, reason="over_cap"),
+        conversion(7, publisher_id=11),
+    ]
+    await store(pool, [entry(record) for record in (*sent, *not_sent)])
+    assert await count(pool, "outbound_touched") == 4, "what can never be sent is not even looked at"
+    assert await look(pool) == Looked(4, 2, 0)
+    rows = await pool.fetch("SELECT conversion_id::text FROM outbound_messages")
+    assert {row[0] for row in rows} == {record.conversion_id for record in sent}
+    await store(pool, [entry(record) for record in sent])  # delivered again
+    assert (await look(pool)).made == 0
+
+
+@pytest.mark.parametrize("first", ["conversion", "change"])
+async def test_what_is_approved_later_is_sent_then(pool: Pool, first: str) -> None:
+    """By a repeat of the postback, whose row may even be there before the conversion's."""
+    await set_up(pool, "https://publisher.example/")
+    said = [entry(conversion(1, txn="t", status="=pending"))]
+    approved = entry(conversion(2, txn="t", status="=approved"), Kind.DUPLICATE)
+    for batch in (said, [approved]) if first == "conversion" else ([approved], said):
+        assert await states(pool) == []
+        await store(pool, batch)
+        await look(pool)
+    assert await states(pool) == ["waiting"]
+
+
+async def test_holds_and_operators_have_it_sent_or_withdrawn(pool: Pool) -> None:
+    await set_up(pool, "https://publisher.example/")
+    await store(pool, [entry(conversion(1, status="held=1"))])
+    assert await look(pool) == Looked(1, 0, 0)
+    async with pool.acquire() as connection:
+        assert await release_holds(connection) == 1
+    assert await look(pool) == Looked(1, 1, 0)
+    await say(pool, conversion(1), "rejected", 1)
+    assert await look(pool) == Looked(1, 0, 1)
+    assert await states(pool) == ["withdrawn"]
+    await say(pool, conversion(1), "approved", 2)
+    assert await look(pool) == Looked(1, 1, 0)
+    assert await states(pool) == ["waiting"]
+
+
+async def test_conversions_of_before_are_not_sent(pool: Pool) -> None:
+    await store(pool, [entry(conversion(1)), entry(conversion(2, status="=pending"))])
+    await set_up(pool, "https://publisher.example/")
+    await say(pool, conversion(1), "approved", 1)
+    await say(pool, conversion(2), "approved", 2)
+    assert await look(pool) == Looked(2, 1, 0)
+
+
+async def test_the_goals_own_template_goes_first(pool: Pool) -> None:
+    await set_up(pool, "https://a.example/", goal_id=None)
+    await set_up(pool, "https://b.example/", goal_id=1000)
+    await store(pool, [entry(conversion(1)), entry(conversion(2, goal_id=1001))])
+    await look(pool)
+    async with pool.acquire() as connection:
+        messages = await list_messages(connection)
+        assert sorted(message.host for message in messages) == ["a.example", "b.example"]
+        assert await archive_postback(connection, 10, 1000, "somebody") == 1
+        assert await archive_postback(connection, 10, 1000, "somebody") is None
+        (left,) = await list_postbacks(connection)
+    assert (left.goal_id, left.waiting, left.given_up, left.is_signed) == (None, 1, 0, False)
+
+
+async def test_what_is_sent(pool: Pool) -> None:
+    macros = (
+        "{click_id}&{goal}&{payout}&{currency}&{txn_id}&{status}&{country}&{event_time}&{sub1}&{click.aff_click}&{sub2}"
+    )
+    query = "&".join(f"p{place}={macro}" for place, macro in enumerate(macros.split("&")))
+    record = conversion(1, click="a/b c", txn="ü&1", event_ms=1_767_312_000_000)
+    async with publisher() as one:
+        await set_up(pool, f"{one.url}/back/{{conversion_id}}?{query}", method="POST")
+        await pool.execute(
+            "INSERT INTO clicks (click_id, campaign_id, publisher_id, clicked_at, params) VALUES"
+            """ ('a/b c', 100, 10, now(), '{"sub1": "s=1", "aff_click": "their own"}')"""
+        )
+        async with pool.acquire() as connection:
+            await put_secret(connection, 10, "enc:sealed", "somebody")
+        await store(pool, [entry(record)])
+        async with sending(pool, secret="s3cret"):
+            await eventually(lambda: states(pool), lambda found: found == ["sent"])
+        (request,) = one.requests
+        (body,) = one.bodies
+    assert (request.method, request.path_qs) == ("POST", f"/back/{record.conversion_id}")
+    assert body.decode() == (
+        "p0=a%2Fb%20c&p1=purchase&p2=0.1&p3=USD&p4=%C3%BC%261&p5=approved&p6=US&p7=2026-01-02T00%3A00%3A00Z"
+        "&p8=s%3D1&p9=their%20own&p10="
+    )
+    assert request.headers["Content-Type"] == "application/x-www-form-urlencoded"
+    assert request.headers["Idempotency-Key"] == record.conversion_id
+    time, _, given = request.headers["X-Postback-Signature"].removeprefix("t=").partition(",v1=")
+    lines = ("POST", time, request.path_qs, str(record.conversion_id), sha256(body).hexdigest())
+    assert given == hmac.new(b"s3cret", "\n".join(lines).encode(), "sha256").hexdigest()
+
+
+async def test_each_is_delivered_though_half_of_all_fails_and_a_sender_is_killed(pool: Pool) -> None:
+    random = Random(7)
+    records = [conversion(number, click=f"c{number}") for number in range(160)]
+    async with publisher() as one:
+        one.answer = lambda: random.choice([200] * 8 + [500, 503, 404, 429, 0, 0, 302, -1])
+        await set_up(pool, f"{one.url}/?c={{click_id}}")
+        await store(pool, [entry(record) for record in records[:80]])
+        observer = Observer()
+        hosts = Hosts(8, opens_after=50)
+        async with sending(pool, observer=observer), sending(pool, observer=observer, hosts=hosts) as second:
+            await eventually(_now(lambda: len(one.delivered)), lambda number: number > 30)
+            second.cancel()  # what it had taken is left under its lease, as by a process that is killed
+            await store(pool, [entry(record) for record in records[80:]])
+            await until_none_waits(pool)
+        async with pool.acquire() as connection:
+            messages = await list_messages(connection, limit=1000)
+    assert one.delivered.keys() == {record.conversion_id for record in records}, "each at least once, none skipped"
+    assert {message.state for message in messages} == {"sent"}
+    assert len(messages) == 160
+    assert one.most_at_once <= 16
+    assert {"http_status", "redirect", "connection", "timeout", None} <= {one.error for one in observer.attempts}
+    assert sum(one.delivered.values()) < 180, "and hardly ever twice"
+    for message in messages:
+        assert message.log[-1].error is None
+        assert all(attempt.error is not None for attempt in message.log[:-1])
+        assert len(message.log) == min(message.attempts, 20)
+
+
+def _now(ask: Callable[[], int]) -> Callable[[], Awaitable[int]]:
+    async def asked() -> int:
+        return ask()
+
+    return asked
+
+
+async def test_the_breaker_spares_a_host_that_fails_and_finds_it_well_again(pool: Pool) -> None:
+    observer = Observer()
+    hosts = Hosts(4, opens_after=5, first_rest_s=0.3, longest_rest_s=0.3)
+    async with publisher() as one, publisher() as other:
+        one.answer = lambda: 503
+        await set_up(pool, f"{one.url}/")
+        await set_up(pool, f"{other.url.replace('127.0.0.1', 'localhost')}/", publisher_id=11)
+        await store(pool, [entry(conversion(number, click=f"c{number}")) for number in range(30)])
+        async with sending(pool, observer=observer, hosts=hosts):
+            await eventually(_now(lambda: observer.most_resting), lambda number: number == 1)
+            asked = len(one.requests)
+            assert asked <= 5 + 4, "not more than were under way"
+            await store(pool, [entry(conversion(99, publisher_id=11))])
+            await eventually(_now(lambda: sum(other.delivered.values())), lambda number: number == 1)
+            one.answer = lambda: 200
+            await until_none_waits(pool)
+    assert hosts.resting() == []
+    assert sum(one.delivered.values()) == 30
+
+
+async def test_what_is_given_up_is_seen_and_can_be_tried_again(pool: Pool) -> None:
+    observer = Observer()
+    async with publisher() as one:
+        one.answer = lambda: 500
+        await set_up(pool, f"{one.url}/")
+        await store(pool, [entry(conversion(1))])
+        async with sending(pool, Pace(0.5, 200, 8, 8, 0.01, 0.05, 0.2, 0.02), observer, Hosts(8, opens_after=99)):
+            await eventually(lambda: states(pool), lambda found: found == ["given_up"])
+            await eventually(_now(lambda: observer.gone), lambda number: number == 1)
+            one.answer = lambda: 200
+            async with pool.acquire() as connection:
+                (message,) = await list_messages(connection, state="given_up", publisher_id=10)
+                assert message.attempts == len(one.requests) == len(observer.attempts)
+                assert (message.log[0].status, message.log[0].error) == (500, "http_status")
+                assert message.done_at is not None
+                assert await retry_given_up(connection, 10, DAY_MS) == 1
+            await eventually(lambda: states(pool), lambda found: found == ["sent"])
+
+
+async def test_what_may_not_be_called_is_not_connected_to(pool: Pool) -> None:
+    """By name and by address: the check stands where the socket is made."""
+    async with publisher() as one:
+        port = one.url.rpartition(":")[2]
+        async with Delivery(
+            parse_policy(allow_http=True, networks=(), ports=(int(port),)),
+            lambda sealed: sealed,
+            timeout_s=2,
+            connections=4,
+        ) as delivery:
+            for host, error in (("localhost", "address_refused"), ("127.0.0.1", "url_refused")):
+                attempt = await delivery.attempt(due(f"http://{host}:{port}/"))
+                assert (attempt.status, attempt.error) == (None, error)
+            assert (await delivery.attempt(due("https://no.such.host.invalid:" + port))).error == "dns"
+            assert (await delivery.attempt(due("https://localhost/"))).error == "url_refused", "port 443 is not allowed"
+        assert one.requests == []
+
+
+def due(url: str) -> DueMessage:
+    return DueMessage(
+        "id", datetime.now(UTC), 0, DAY_MS, 10, url, "host", "GET", None, "c", "g", 1, "", "", "USD", 0,
+        datetime.now(UTC), {},
+    )  # fmt: skip
+
+
+async def test_a_lease_keeps_others_away_until_it_ends(pool: Pool) -> None:
+    await set_up(pool, "https://publisher.example/")
+    await store(pool, [entry(conversion(number, click=f"c{number}")) for number in range(10)])
+    await look(pool)
+
+    async def take(limit: int, lease_ms: int, **room: int) -> int:
+        async with pool.acquire() as connection:
+            hosts = {host.replace("_", "."): number for host, number in room.items()}
+            return len(await take_due(connection, hosts, others=8, limit=limit, lease_ms=lease_ms))
+
+    assert await take(4, 60_000) == 4
+    assert await take(64, 1, publisher_example=2) == 2
+    assert await take(64, 60_000) == 6, "what was not taken, and what another held for a millisecond"
+    assert await take(64, 60_000) == 0
+    assert await take(64, 60_000, publisher_example=0) == 0
