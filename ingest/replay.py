@@ -11,9 +11,11 @@ import msgspec
 from ingest.catalog import Snapshot
 from ingest.clicks import Click
 from ingest.decide import Decision, Receipt, Rules, decide
+from ingest.macros import is_macro
 from ingest.outcome import Outcome, Result
 from ingest.reasons import Reason
 from ingest.recorder import Arrival, choose_click_id, read_postback, signature_of
+from ingest.text import REPLACEMENT
 from ingest.wire import COUNTS, STANDARD_ALIASES, Pairs
 from storage.clicks import fetch_clicks
 from storage.postgres import Pool, borrowed
@@ -40,8 +42,8 @@ UNPROVEN: Final = frozenset(
 """Found before that: an advertiser who asks for a token or a signature is not satisfied, since neither is stored."""
 LIMIT_S: Final = 30.0
 
-_FIELDS: Final = ("sale_amount", "currency", "event_time", "status")
-_OURS: Final = frozenset({"_detail", "event_id", *COUNTS, *_FIELDS})
+_FIELDS: Final = ("sale_amount", "event_time", "status")
+_OURS: Final = frozenset({"_detail", "event_id", "currency", *COUNTS, *_FIELDS})
 _DROPPED: Final = COUNTS[0]
 
 Claimed = Callable[[str, str], Awaitable[bytes | None]]
@@ -204,6 +206,7 @@ def arrival_of(row: LoggedRejection) -> Arrival:
     stand in params where the advertiser was not known yet, and are read by the catalog of now."""
     fields: list[tuple[str, object]] = [("click_id", row.click_id), ("goal", row.goal_value), ("txn_id", row.txn_id)]
     fields += [(name, row.params.get(name)) for name in _FIELDS]
+    fields.append(("currency", _as_sent(row.params.get("currency"))))
     given: Pairs = [(name, str(value)) for name, value in fields if value is not None]
     names = {name for name, _ in given}
     # A standard name that made way for one of the advertiser's own stands in params with a value that did not count.
@@ -221,14 +224,22 @@ def arrival_of(row: LoggedRejection) -> Arrival:
     )
 
 
+def _as_sent(currency: object) -> object:
+    """A spelling that is not taken for a macro: the log has it in capitals, in which it may be one."""
+    if not isinstance(currency, str):
+        return None
+    return currency[:1].lower() + currency[1:] if is_macro(currency) else currency
+
+
 def is_whole(row: LoggedRejection, decision: Decision, snapshot: Snapshot) -> bool:
-    """Whether nothing is missing in the log that may count. What was left out there counts for nothing, unless the
-    advertiser was not known then: one of its own names may be among it."""
+    """Whether nothing is missing in the log that may count. What was left out there, or replaced, counts for nothing,
+    unless the advertiser was not known then: it may have been under one of its own names."""
     if row.advertiser_id is not None or decision.advertiser is None:
         return True
-    aliases = decision.advertiser.aliases
-    hidden = any(name in snapshot.secret_names for name, field in aliases.items() if field != "security_token")
-    return not hidden and not (aliases and _DROPPED in row.params)
+    names = {name for name, field in decision.advertiser.aliases.items() if field != "security_token"}
+    if names & snapshot.secret_names or (names and _DROPPED in row.params):
+        return False
+    return not any(REPLACEMENT in str(row.params.get(name, "")) for name in names)
 
 
 def _repeat(first: bytes, decision: Decision) -> Verdict:
