@@ -20,7 +20,7 @@ LIMIT_S: Final = 3.0
 """For one look."""
 MAX_GROUPS: Final = 20_000
 MAX_OF_CLICK: Final = 200
-MAX_DEAD: Final = 1_000
+MAX_ASIDE: Final = 1_000
 _WINDOWS: Final = tuple(timedelta(seconds=seconds) for seconds in (10, 120, 1_800, 86_400, 30 * 86_400))
 """Each is looked at only if the one before held few rows: so none holds many."""
 _RECENT_CLICKS: Final = timedelta(days=7)
@@ -61,8 +61,8 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class PostbackEntry:
-    """One postback that was counted (`outcome` accepted) or logged. `entry_id` is that of the conversion or the log
-    row. What a rejected one has not is None."""
+    """One postback that was counted (`outcome` accepted), logged or parked. `entry_id` is that of the conversion or the
+    log row, also of the one that it would get. What a rejected one has not is None."""
 
     entry_id: UUID
     received_at: datetime
@@ -89,13 +89,15 @@ class ClickStory:
     click: Row | None
     conversions: Sequence[Row]
     log: Sequence[Row]
+    parked: Sequence[Row]
+    replays: Sequence[Row]
     status_changes: Sequence[Row]
     adjustments: Sequence[Row]
 
     @property
     def is_cut(self) -> bool:
         """Whether any of the lists has as many rows as it may."""
-        lists = (self.conversions, self.log, self.status_changes, self.adjustments)
+        lists = (self.conversions, self.log, self.parked, self.replays, self.status_changes, self.adjustments)
         return any(len(rows) >= MAX_OF_CLICK for rows in lists)
 
 
@@ -112,11 +114,12 @@ async def fetch_counts(
     return [Counted(*row) for row in counted], [Logged(*row) for row in logged]
 
 
-async def count_dead_letters(pool: Pool) -> int:
-    """How many there are, MAX_DEAD at most."""
+async def count_aside(pool: Pool) -> tuple[int, int]:
+    """(parked postbacks, dead letters), each MAX_ASIDE at most."""
     async with _looking(pool) as connection:
-        count: int = await connection.fetchval(queries("activity")["dead_letters"], MAX_DEAD)
-        return count
+        row = await connection.fetchrow(queries("activity")["aside"], MAX_ASIDE)
+    assert row is not None, "two counts are a row"
+    return row[0], row[1]
 
 
 async def fetch_postbacks(pool: Pool, since: datetime, limit: int, wanted: Filter) -> list[PostbackEntry]:
@@ -143,11 +146,13 @@ async def fetch_click_story(pool: Pool, click_id: str) -> ClickStory:
         click = await connection.fetchrow(sql["click"], click_id)
         conversions = await connection.fetch(sql["conversions_of_click"], click_id, MAX_OF_CLICK)
         log = await connection.fetch(sql["log_of_click"], click_id, MAX_OF_CLICK)
+        parked = await connection.fetch(sql["parked_of_click"], click_id, MAX_OF_CLICK)
+        replays = await connection.fetch(sql["replays_of_log"], [row["log_id"] for row in log], MAX_OF_CLICK)
         ids = [row["conversion_id"] for row in conversions]
         times = [row["clicked_at"] for row in conversions]
         changes = await connection.fetch(sql["status_changes_of_conversions"], ids, times, MAX_OF_CLICK)
         adjustments = await connection.fetch(sql["adjustments_of_conversions"], ids, MAX_OF_CLICK)
-    return ClickStory(click, conversions, log, changes, adjustments)
+    return ClickStory(click, conversions, log, parked, replays, changes, adjustments)
 
 
 async def fetch_recent_clicks(pool: Pool, campaign_id: int) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Final
 WIDTH: Final = 720
 HEIGHT: Final = 220
 LEFT: Final = 56
+RIGHT: Final = 16
 TOP: Final = 10
 BOTTOM: Final = 26
 _TICKS: Final = 4
@@ -89,7 +90,7 @@ def chart(at: Sequence[datetime], series: Mapping[str, Mapping[datetime, int | D
     def y_of(value: float) -> float:
         return round(TOP + (top - value) / (top - bottom) * room, 2)
 
-    slot = (WIDTH - LEFT) / max(len(at), 1)
+    slot = (WIDTH - LEFT - RIGHT) / max(len(at), 1)
     columns = tuple(
         Column(
             moment,

@@ -43,7 +43,7 @@ class Clicks:
         if click_id is None:
             return visit.page("click.html", click_id="", story=None)
         story = await fetch_click_story(self._pool, click_id)
-        is_known = story.click is not None or bool(story.conversions) or bool(story.log)
+        is_known = story.click is not None or bool(story.conversions or story.log or story.parked)
         return visit.page(
             "click.html",
             200 if is_known else 404,
@@ -76,6 +76,21 @@ def happenings(story: ClickStory) -> Iterator[Happening]:
             row["outcome"],
             f"{row['outcome'].capitalize()}:{goal}" if goal else row["outcome"].capitalize(),
             words.explain(row["outcome"], row["reason"]),
+            None if row["conversion_id"] is None else str(row["conversion_id"]),
+        )
+    for row in story.parked:
+        yield Happening(
+            row["received_at"],
+            "parked",
+            f"Parked: {row['goal_value'] or 'no goal named'}",
+            f"{words.OUTCOMES['parked']} It waits until {instant(row['until'])}.",
+        )
+    for row in story.replays:
+        yield Happening(
+            row["replayed_at"],
+            row["outcome"],
+            f"Decided again: {row['outcome']}",
+            f"By {row['made_by']}. {words.explain(row['outcome'], row['reason'])}",
             None if row["conversion_id"] is None else str(row["conversion_id"]),
         )
     for row in story.status_changes:

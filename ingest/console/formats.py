@@ -84,6 +84,7 @@ def _flat(value: object, place: str = "") -> Iterator[tuple[str, str]]:
         for index, item in enumerate(value):
             yield from _flat(item, f"{place}[{index}]")
     elif isinstance(value, list):
-        yield place, ", ".join(map(str, value)) or NOTHING
+        if value:
+            yield place, ", ".join(map(str, value))
     elif value is not None:
         yield place, ("yes" if value else "no") if isinstance(value, bool) else str(value)

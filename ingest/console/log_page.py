@@ -15,7 +15,7 @@ from aiohttp import web
 from ingest.catalog_change import Kind
 from ingest.catalog_service import MAX_PAGE, CatalogService
 from ingest.console.editing import names_of
-from ingest.console.live import OVERLAP, FullError, LiveFeed, Shown
+from ingest.console.live import LOOK_EVERY_S, OVERLAP, FullError, Listener, LiveFeed, Shown
 from ingest.console.pages import HEADERS
 from ingest.console.sessions import PATH, Sessions
 from ingest.console.visits import RefusedError, Route, Visit
@@ -23,7 +23,7 @@ from ingest.reasons import Reason
 from storage.activity import Filter, PostbackEntry, fetch_latest, fetch_postbacks
 from storage.postgres import Pool
 
-OUTCOMES: Final = ("accepted", "duplicate", "conflict", "rejected")
+OUTCOMES: Final = ("accepted", "duplicate", "conflict", "rejected", "parked")
 ROWS: Final = 50
 HEARTBEAT_S: Final = 10.0
 RETRY_MS: Final = 1_000
@@ -32,7 +32,8 @@ MAX_CATCH_UP: Final = timedelta(minutes=10)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EVENT_ID: Final = re.compile(r"[0-9]{1,17}", re.ASCII)
 _CUT: Final = "event: cut\ndata: .\n\n"
-_HEARTBEAT: Final = ": .\n\n"
+_HEARTBEAT: Final = b": .\n\n"
+_Write = Callable[[bytes], Awaitable[None]]
 
 
 class LogPage:
@@ -75,20 +76,29 @@ class LogPage:
                 await response.write(f"retry: {RETRY_MS}\n\n".encode())
                 with suppress(ConnectionError):  # the visitor is gone
                     await self._catch_up(visit, wanted, response.write)
-                    while not listener.is_over:
-                        with suppress(TimeoutError):
-                            async with asyncio.timeout(HEARTBEAT_S):
-                                await listener.has_news.wait()
-                        shown, is_cut = listener.take()
-                        if not shown and await self._sessions.holder_of(visit.session) is None:
-                            break
-                        said = (_CUT if is_cut else "") + "".join(map(_event, shown))
-                        await response.write((said or _HEARTBEAT).encode())
+                    await self._follow(visit, listener, response.write)
                 return response
         except FullError:
             raise RefusedError(503, "Too many watch the log at this moment.") from None
 
-    async def _catch_up(self, visit: Visit, wanted: Filter, write: Callable[[bytes], Awaitable[None]]) -> None:
+    async def _follow(self, visit: Visit, listener: Listener, write: _Write) -> None:
+        """What comes, until there is no more, or nobody who may see it."""
+        quiet_s = 0.0
+        while not listener.is_over and visit.request.transport is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await listener.has_news.wait()
+            shown, is_cut = listener.take()
+            quiet_s = 0.0 if shown or is_cut else quiet_s + LOOK_EVERY_S
+            if shown or is_cut:
+                await write(((_CUT if is_cut else "") + "".join(map(_event, shown))).encode())
+            elif quiet_s >= HEARTBEAT_S:
+                quiet_s = 0.0
+                await write(_HEARTBEAT)
+            if await self._sessions.holder_of(visit.session) is None:
+                return
+
+    async def _catch_up(self, visit: Visit, wanted: Filter, write: _Write) -> None:
         """What came since the last event that this visitor has seen. Some may come twice: the page knows them by id."""
         last = visit.request.headers.get("Last-Event-ID") or visit.query("after") or ""
         if not _EVENT_ID.fullmatch(last):

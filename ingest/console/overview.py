@@ -12,13 +12,12 @@ from typing import Final
 
 from aiohttp import web
 
-from ingest.catalog import Standing
 from ingest.catalog_change import Kind
 from ingest.catalog_service import MAX_PAGE, CatalogService
 from ingest.console.charts import Chart, chart, times
 from ingest.console.editing import names_of
 from ingest.console.visits import RefusedError, Route, Visit
-from storage.activity import MAX_DEAD, Counted, Logged, count_dead_letters, fetch_counts
+from storage.activity import MAX_ASIDE, Counted, Logged, count_aside, fetch_counts
 from storage.postgres import Pool
 from storage.statuses import APPROVED
 
@@ -77,9 +76,9 @@ class Overview:
         at = times(datetime.now(UTC), count, by_day=by_day)
         campaign = visit.query("campaign")
         campaign_id = None if campaign is None else visit.number_of(campaign)
-        (counted, logged), dead, waiting, campaigns = await asyncio.gather(
+        (counted, logged), (parked, dead), waiting, campaigns = await asyncio.gather(
             fetch_counts(self._pool, at[0], campaign_id, by_day=by_day),
-            count_dead_letters(self._pool),
+            count_aside(self._pool),
             self._waiting(),
             self._service.page(Kind.CAMPAIGN, {}, limit=MAX_PAGE),
         )
@@ -100,9 +99,9 @@ class Overview:
             sums=sums,
             currency=currency,
             waiting=waiting,
+            parked=parked,
             dead=dead,
-            many_dead=MAX_DEAD,
-            active=Standing.ACTIVE,
+            many=MAX_ASIDE,
         )
 
 

@@ -39,12 +39,14 @@ GROUP BY day, outcome, reason
 HAVING sum(postbacks) <> 0
 LIMIT $3;
 
--- name: dead_letters
--- How many there are, $1 at most.
-SELECT count(*) FROM (SELECT FROM dead_letters LIMIT $1) AS first_ones;
+-- name: aside
+-- How many postbacks are parked, and how many dead letters there are; $1 at most of each.
+SELECT
+    (SELECT count(*) FROM (SELECT FROM parked_postbacks LIMIT $1) AS first_ones),
+    (SELECT count(*) FROM (SELECT FROM dead_letters LIMIT $1) AS first_ones);
 
 -- name: postbacks
--- The latest after $1, newest first, $2 at most, accepted ones too. Filters, null where there is none: $3 outcome,
+-- The latest after $1, newest first, $2 at most, accepted and parked ones too. Filters, null where there is none: $3 outcome,
 -- $4 reason, $5 click, $6 advertiser. Each part takes its own latest, so that no more are joined and sorted than shown.
 SELECT
     latest.entry_id, latest.received_at, latest.outcome, latest.reason, latest.advertiser_id, latest.campaign_id,
@@ -74,6 +76,20 @@ FROM (
           AND ($5::text IS NULL OR click_id = $5)
           AND ($6::bigint IS NULL OR advertiser_id = $6)
         ORDER BY received_at DESC
+        LIMIT $2
+    )
+    UNION ALL
+    (
+        -- By the end of their time, which is in the order that they came and has an index.
+        SELECT postback_id, received_at, 'parked', 'unknown_click', NULL, NULL,
+               click_id, goal_value, NULL, txn_id, NULL, NULL, NULL, NULL
+        FROM parked_postbacks
+        WHERE until > $1 AND received_at > $1
+          AND ($3::text IS NULL OR $3 = 'parked')
+          AND ($4::text IS NULL OR $4 = 'unknown_click')
+          AND ($5::text IS NULL OR click_ids @> ARRAY[$5])
+          AND $6::bigint IS NULL
+        ORDER BY until DESC
         LIMIT $2
     )
 ) AS latest
@@ -113,6 +129,21 @@ SELECT
 FROM postback_log
 WHERE click_id = $1
 ORDER BY received_at
+LIMIT $2;
+
+-- name: parked_of_click
+SELECT postback_id, received_at, until, goal_value, txn_id, host(remote_ip) AS remote_ip, params::text AS params
+FROM parked_postbacks
+WHERE click_ids @> ARRAY[$1::text]
+ORDER BY received_at
+LIMIT $2;
+
+-- name: replays_of_log
+-- $1 log rows, $2 rows at most.
+SELECT log_id, replayed_at, outcome, reason, conversion_id, made_by
+FROM replays
+WHERE log_id = ANY ($1::uuid[])
+ORDER BY replayed_at
 LIMIT $2;
 
 -- name: status_changes_of_conversions

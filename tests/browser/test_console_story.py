@@ -57,16 +57,16 @@ class Story:
         self.taken += 1
         await self.page.picture(self.pictures / f"{self.taken:02}-{name}.png", whole=whole)
 
-    async def looks(self, name: str) -> None:
+    async def looks(self, name: str, *, whole: bool = True) -> None:
         """Pictures: in light, and for people who look at them in dark and narrow too."""
-        await self.picture(f"{name}-light", whole=KEEP is not None)
+        await self.picture(f"{name}-light", whole=whole and KEEP is not None)
         if KEEP is not None:
             await self.page.prefer("dark")
-            await self.picture(f"{name}-dark", whole=True)
+            await self.picture(f"{name}-dark", whole=whole)
             await self.page.prefer("light")
         await self.page.size(400, 850)
         if KEEP is not None:
-            await self.picture(f"{name}-narrow", whole=True)
+            await self.picture(f"{name}-narrow", whole=whole)
         wide = await self.page.ask("document.documentElement.scrollWidth - innerWidth")
         assert wide <= 0, f"{name} is {wide} pixels wider than a phone"
         await self.page.size(1280, 900)
@@ -269,7 +269,7 @@ async def edit_payout(story: Story, campaign_id: int) -> None:
     await page.click(".goals tr:last-child a[href$='/edit']")
     await page.until("!!document.querySelector('dialog[open]')")
     await page.fill("[name='rates[0].payout.percent']", "80")
-    await story.looks("slide-out")
+    await story.looks("slide-out", whole=False)
     await page.press("Escape")
     await page.until("!document.querySelector('dialog[open]')")
     assert (await page.ask("document.activeElement.href")).endswith("/edit"), "the focus is where it was"
