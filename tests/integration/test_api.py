@@ -36,6 +36,9 @@ from ingest.catalog import token_digest
 from ingest.catalog_file import parse_catalog
 from ingest.catalog_import import export_catalog, import_catalog
 from ingest.catalog_service import CatalogService
+from ingest.commands.keys import create_key, list_keys, revoke_key
+from ingest.commands.session import CommandError
+from ingest.config import Config, PostgresConfig, RedisConfig
 from ingest.vault import ensure_vault
 from storage.api_keys import create_api_key
 from storage.postgres import close, connect, open_pool
@@ -209,6 +212,9 @@ async def test_what_is_wrong_is_named_by_its_field(world: World) -> None:
         assert fields(await api("GET", "/goals?status=odd&colour=red&campaign=x")) == ["status", "campaign", "colour"]
         assert fields(await api("GET", "/goals?cursor=bm9uZQ")) == ["cursor"]
         assert fields(await api("GET", "/goals/1000?x=1")) == ["x"]
+        for odd in ("%ff=1", "search=%ff%00", "search=%ed%a0%80", "a=1&a=2"):
+            assert (await api("GET", f"/goals?{odd}")).status in {200, 422}, odd
+        assert (await api("GET", "/exchange-rates/%ff%00")).status == 404
 
 
 async def test_a_name_cannot_be_a_click_here_and_a_token_there(world: World) -> None:
@@ -337,6 +343,32 @@ async def test_what_each_role_may_not_do(world: World) -> None:
         )
         (change,) = (await api("GET", f"/history?kind=publisher&id={made.body['id']}")).body["items"]
         assert (change["changed_by"], change["before"], change["after"]["name"]) == ("ops", None, "By ops")
+
+
+async def test_keys_are_made_shown_and_revoked_by_commands(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    redis_url = "redis://unused.invalid"
+    config = Config(postgres=PostgresConfig(dsn=world.dsn), redis=RedisConfig(url=redis_url))
+    await create_key(config, "by command", Role.READ)
+    key = capsys.readouterr().out.strip()
+    with pytest.raises(CommandError, match="is called 'by command' already"):
+        await create_key(config, "by command", Role.ADMIN)
+    with pytest.raises(CommandError, match="--name: is empty"):
+        await create_key(config, " ", Role.READ)
+    async with asking(world, key) as api:
+
+        async def status() -> int:
+            return (await api("GET", "/goals/1000")).status
+
+        await eventually(status, lambda found: found == 200, within_s=2)
+    await list_keys(config)
+    said = capsys.readouterr().out
+    assert "by command" in said
+    assert key not in said
+    number = next(line.split()[0] for line in said.splitlines() if "by command" in line)
+    await revoke_key(config, int(number))
+    with pytest.raises(CommandError, match="there is no key 999"):
+        await revoke_key(config, 999)
+    await create_key(config, "by command", Role.READ)
 
 
 # Changes at once -----------------------------------------------------------------------------------------------------

@@ -11,6 +11,8 @@ from structlog.testing import capture_logs
 
 from dedup.policy import TrackMultiple
 from ingest.catalog import (
+    Approval,
+    CapMeasure,
     ExchangeRates,
     GoalType,
     PayoutOf,
@@ -179,6 +181,68 @@ async def test_quarrels_with_goals_that_are_only_in_the_database(
     await put(connection, SAMPLE)
     (found,) = await problems_of(connection, PART.replace(old, new))
     assert found.startswith(f"campaigns[0].goals[0]{problem}")
+
+
+ADVERTISER = '[[advertisers]]\nid = {id}\nname = "X"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            "aliases = { shop_key = 'click_id' }",
+            "shop_key: is security_token for advertiser 2, so it cannot be click_id",
+        ),
+        ("aliases = { lead_ref = 'security_token' }", "lead_ref: is click_id for advertiser 3, so it cannot be"),
+    ],
+)
+async def test_a_name_is_not_a_click_here_and_a_token_there(connection: Connection, text: str, problem: str) -> None:
+    await put(connection, SAMPLE)
+    (found,) = await problems_of(connection, ADVERTISER.format(id=9) + text)
+    assert found.startswith(f"advertisers[0].aliases: {problem}")
+    await put(connection, ADVERTISER.format(id=9) + "aliases = { shop_key = 'txn_id', ref = 'click_id' }")
+
+
+async def test_an_advertiser_is_archived_after_its_campaigns(connection: Connection) -> None:
+    await put(connection, SAMPLE)
+    archive = f"{ADVERTISER.format(id=1)}status = 'archived'\n"
+    (found,) = await problems_of(connection, archive)
+    assert found == "advertisers[0].status: campaign 100 is active; archive it first"
+    campaign = PART.partition("[[campaigns.goals]]")[0]
+    (found,) = await problems_of(connection, archive + campaign)
+    assert found == "campaigns[0].advertiser: advertiser 1 is archived"
+    await put(connection, f"{archive}{campaign}status = 'archived'")
+    campaigns = (await load_snapshot(connection)).campaigns
+    assert campaigns[100].status is Status.ARCHIVED
+
+
+async def test_caps_approval_and_archives_are_stored_and_exported(connection: Connection) -> None:
+    cap = 'measure = "payout"\nperiod = "month"\nlimit = "10.000001"\naction = "unpaid"\neach_publisher = true\n'
+    text = SAMPLE.replace('window = "7d"', f'window = "7d"\n[[campaigns.caps]]\n{cap}', 1).replace(
+        'min_age = "5s"                           # nobody fills in the form faster\n', ""
+    )
+    goal_cap = '\n[[campaigns.goals.caps]]\nmeasure = "conversions"\nperiod = "day"\nlimit = 5\naction = "pending"\n'
+    text = text.replace('payout = { fixed = "45" }\n', f'payout = {{ fixed = "45" }}\n{goal_cap}')
+    text = text.replace("valid_from = 2020-01-01\n", 'valid_from = 2020-01-01\nstatus = "archived"\n', 1)
+    await put(connection, text)
+    assert await read_catalog(connection) == parse_catalog(text).rows
+    exported = await export_catalog(connection)
+    summary = await put(connection, exported)
+    assert summary.campaigns == Counts(0, 0, 3)
+    assert await export_catalog(connection) == exported
+    snapshot = await load_snapshot(connection)
+    goals = snapshot.campaigns[300].goals
+    assert [(cap.goal_id, cap.measure, cap.limit, cap.each_publisher) for cap in goals["issued"].caps] == [
+        (3001, CapMeasure.CONVERSIONS, 5, False),
+        (None, CapMeasure.PAYOUT, 10_000_001, True),
+    ]
+    assert [cap.goal_id for cap in goals["application"].caps] == [None]
+    assert snapshot.campaigns[100].goals["install"].caps == ()
+    assert (goals["issued"].approval, goals["issued"].hold_ms) == (Approval.MANUAL, 14 * 86_400_000)
+    assert set(snapshot.exchange_rates) == {("USD", "EUR")}
+    assert await connection.fetchval("SELECT count(*) FROM caps") == 2
+    await put(connection, SAMPLE)
+    assert await connection.fetchval("SELECT count(*) FROM caps") == 0
 
 
 async def test_what_only_the_database_refuses_is_a_problem_too(connection: Connection) -> None:
