@@ -17,6 +17,7 @@ import typer
 from ingest import __version__
 from ingest.cli_analysts import add_analyst_commands
 from ingest.cli_options import TIME_FORMATS, AsJson, ConfigFile, as_utc
+from ingest.cli_outbound import outbound_app
 
 app = typer.Typer(
     name="postback",
@@ -36,6 +37,7 @@ app.add_typer(clicks_app, name="clicks")
 app.add_typer(catalog_app, name="catalog")
 app.add_typer(dead_letters_app, name="dead-letters")
 app.add_typer(keys_app, name="keys")
+app.add_typer(outbound_app, name="outbound")
 add_analyst_commands(app)
 
 
