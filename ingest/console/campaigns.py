@@ -46,7 +46,7 @@ class Campaigns:
         page = await self._service.page(Kind.CAMPAIGN, filters, visit.query("cursor"), LIST_ROWS)
         advertisers = await self._service.page(Kind.ADVERTISER, {}, limit=MAX_PAGE)
         more = page.next_cursor and f"{PATH}/campaigns?{urlencode({**filters, 'cursor': page.next_cursor})}"
-        return visit.page(
+        return await visit.page(
             "campaigns.html",
             campaigns=page.items,
             advertisers=names_of(advertisers.items),
@@ -59,7 +59,7 @@ class Campaigns:
         campaign = await self._service.get(Kind.CAMPAIGN, visit.number("id"))
         advertiser = await self._service.get(Kind.ADVERTISER, _number(campaign["advertiser"]))
         goals = await self._service.page(Kind.GOAL, {"campaign": str(campaign["id"])}, visit.query("cursor"))
-        return visit.page(
+        return await visit.page(
             "campaign.html",
             campaign=campaign,
             advertiser=advertiser,
@@ -119,7 +119,7 @@ class Campaigns:
     ) -> web.Response:
         advertisers = await self._service.page(Kind.ADVERTISER, {"status": Standing.ACTIVE.value}, limit=MAX_PAGE)
         trouble = trouble or Trouble()
-        return visit.page(
+        return await visit.page(
             "campaign_form.html",
             trouble.status,
             campaign=campaign,
@@ -137,7 +137,7 @@ class Campaigns:
         campaign = await self._service.get(Kind.CAMPAIGN, visit.number("id"))
         page = await self._service.history({"campaign": str(campaign["id"])}, limit=HISTORY_ROWS)
         back = (f"{PATH}/campaigns/{campaign['id']}", str(campaign["name"]))
-        return history_page(visit, f"History of {campaign['name']} and its goals", back, page.items)
+        return await history_page(visit, f"History of {campaign['name']} and its goals", back, page.items)
 
 
 def _number(value: object) -> int:

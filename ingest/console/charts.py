@@ -15,9 +15,9 @@ from typing import Final
 WIDTH: Final = 720
 HEIGHT: Final = 220
 LEFT: Final = 56
-RIGHT: Final = 16
-TOP: Final = 10
-BOTTOM: Final = 26
+RIGHT: Final = 26
+TOP: Final = 16
+BOTTOM: Final = 32
 _TICKS: Final = 4
 _LABELS: Final = 8
 
@@ -66,6 +66,7 @@ class Chart:
     width: int = WIDTH
     height: int = HEIGHT
     left: int = LEFT
+    bottom: int = BOTTOM
 
 
 def times(until: datetime, count: int, *, by_day: bool) -> list[datetime]:

@@ -41,10 +41,10 @@ class Clicks:
     async def _page(self, visit: Visit) -> web.Response:
         click_id = visit.query("id")
         if click_id is None:
-            return visit.page("click.html", click_id="", story=None)
+            return await visit.page("click.html", click_id="", story=None)
         story = await fetch_click_story(self._pool, click_id)
         is_known = story.click is not None or bool(story.conversions or story.log or story.parked)
-        return visit.page(
+        return await visit.page(
             "click.html",
             200 if is_known else 404,
             click_id=click_id,

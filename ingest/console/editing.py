@@ -89,9 +89,9 @@ def names_of(items: Iterable[Mapping[str, Any]]) -> dict[int, str]:
     return {item["id"]: item["name"] for item in items}
 
 
-def history_page(visit: Visit, title: str, back: tuple[str, str], items: Iterable[Document]) -> web.Response:
+async def history_page(visit: Visit, title: str, back: tuple[str, str], items: Iterable[Document]) -> web.Response:
     """Changes, the newest first. `back`: address and name of what they are of."""
-    return visit.page("history.html", title=title, back=back, changes=changes_of(items), limit=HISTORY_ROWS)
+    return await visit.page("history.html", title=title, back=back, changes=changes_of(items), limit=HISTORY_ROWS)
 
 
 def _change(item: Mapping[str, Any]) -> Change:

@@ -129,7 +129,7 @@ class Goals:
         trouble = trouble or Trouble()
         publishers = await publisher_names(self._service)
         chosen = [int(one) for one in fields.publishers if one.isdigit() and int(one) not in publishers]
-        return visit.page(
+        return await visit.page(
             "goal_form.html",
             trouble.status,
             campaign=campaign,
@@ -164,4 +164,4 @@ class Goals:
         goal, campaign = await self._goal(visit)
         page = await self._service.history({"kind": Kind.GOAL.value, "id": str(goal["id"])}, limit=HISTORY_ROWS)
         back = (f"{PATH}/campaigns/{campaign['id']}", str(campaign["name"]))
-        return history_page(visit, f"History of {goal['title']}", back, page.items)
+        return await history_page(visit, f"History of {goal['title']}", back, page.items)

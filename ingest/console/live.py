@@ -27,6 +27,7 @@ LOOK_ROWS: Final = 1_000
 """The most that one look takes in."""
 MAX_WAITING: Final = 100
 """Rows that wait for one listener; older ones make way."""
+ROWS_AT_ONCE: Final = 20
 OVERLAP: Final = timedelta(seconds=15)
 """How much later than its neighbours a postback may be stored and still be seen."""
 
@@ -119,9 +120,14 @@ class LiveFeed:
         for listener in self._listeners:
             listener.end()
 
-    def show(self, entries: Sequence[PostbackEntry]) -> list[Shown]:
-        """Rows of them, in order of time: they come newest first."""
-        return [Shown(entry, self._render(entry)) for entry in reversed(entries)]
+    async def show(self, entries: Sequence[PostbackEntry]) -> list[Shown]:
+        """Rows of them, in order of time: they come newest first. Others have their turn in between."""
+        shown = []
+        for entry in reversed(entries):
+            shown.append(Shown(entry, self._render(entry)))
+            if len(shown) % ROWS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return shown
 
     async def _run(self) -> None:
         """Look, until nobody listens."""
@@ -145,10 +151,11 @@ class LiveFeed:
         self._seen.update((entry.entry_id, entry.received_at) for entry in new)
         self._newest = max([self._newest, *(entry.received_at for entry in new)])
         rows: dict[UUID, Shown] = {}
-        for listener in self._listeners:
+        for listener in list(self._listeners):
             wanted = [entry for entry in new if matches(entry, listener.wanted)]
             taken = wanted[:MAX_WAITING]
-            rows |= {one.entry.entry_id: one for one in self.show([one for one in taken if one.entry_id not in rows])}
+            unseen = [entry for entry in taken if entry.entry_id not in rows]
+            rows |= {one.entry.entry_id: one for one in await self.show(unseen)}
             is_cut = len(wanted) > len(taken) or len(new) >= LOOK_ROWS
             listener.give([rows[entry.entry_id] for entry in reversed(taken)], is_cut=is_cut)
 

