@@ -28,8 +28,9 @@ LOOK_ROWS: Final = 1_000
 MAX_WAITING: Final = 100
 """Rows that wait for one listener; older ones make way."""
 ROWS_AT_ONCE: Final = 20
-OVERLAP: Final = timedelta(seconds=15)
+OVERLAP_S: Final = 15.0
 """How much later than its neighbours a postback may be stored and still be seen."""
+OVERLAP: Final = timedelta(seconds=OVERLAP_S)
 
 log = structlog.get_logger()
 
