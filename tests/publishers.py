@@ -1,17 +1,80 @@
-"""A publisher's server for tests: answers as it is told to, and remembers what it was sent."""
+"""A publisher's server for tests, which answers as it is told to and remembers what came; and senders in a hurry.
+
+Run as a script, this is a sender in a process of its own, which can be killed.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from storage.postgres import Pool
+from ingest.outbound.delivery import Delivery
+from ingest.outbound.hosts import Hosts
+from ingest.outbound.networks import parse_policy
+from ingest.outbound.sender import Outbound, Pace
+from storage.outbox import Attempt, Looked
+from storage.postgres import Pool, open_pool
 from storage.publisher_postbacks import put_postback
+
+LOOPBACK = parse_policy(allow_http=True, networks=("127.0.0.0/8",), ports=tuple(range(1024, 65536)))
+PACE = Pace(
+    timeout_s=0.15,
+    give_up_ms=86_400_000,
+    at_once=64,
+    at_once_each=8,
+    first_retry_s=0.02,
+    longest_retry_s=0.1,
+    lease_extra_s=0.15,
+    look_every_s=0.02,
+)
+
+
+class Observer:
+    """Adds up what it is told."""
+
+    def __init__(self) -> None:
+        self.attempts: list[Attempt] = []
+        self.gone = 0
+        self.waits = 0
+        self.most_resting = 0
+
+    def attempted(self, attempt: Attempt) -> None:
+        self.attempts.append(attempt)
+
+    def looked(self, looked: Looked) -> None:
+        pass
+
+    def given_up(self, count: int) -> None:
+        self.gone += count
+
+    def waiting(self, count: int) -> None:
+        self.waits = count
+
+    def resting(self, hosts: int) -> None:
+        self.most_resting = max(self.most_resting, hosts)
+
+
+@asynccontextmanager
+async def sending(
+    pool: Pool, pace: Pace = PACE, observer: Observer | None = None, hosts: Hosts | None = None, secret: str = ""
+) -> AsyncIterator[asyncio.Task[None]]:
+    """A sender at work; at the end it is stopped, unless it was killed."""
+    stop = asyncio.Event()
+    async with Delivery(LOOPBACK, lambda sealed: secret, timeout_s=pace.timeout_s, connections=64) as delivery:
+        sender = Outbound(pool, delivery.attempt, pace, observer or Observer(), hosts)
+        task = asyncio.create_task(sender.run(stop))
+        try:
+            yield task
+        finally:
+            stop.set()
+            with suppress(asyncio.CancelledError):
+                await task
 
 
 @dataclass
@@ -89,3 +152,12 @@ async def set_up(
             )
         host = url.partition("://")[2].partition("/")[0].partition(":")[0]
         await put_postback(connection, publisher_id, goal_id, url, host, method, "test")
+
+
+async def _send(dsn: str) -> None:
+    async with sending(await open_pool(dsn, 2)) as task:
+        await task
+
+
+if __name__ == "__main__":
+    asyncio.run(_send(sys.argv[1]))
