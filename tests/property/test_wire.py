@@ -238,3 +238,16 @@ def test_times_are_what_datetime_says(moment: datetime, offset_minutes: int, enc
 def test_no_guid_is_a_macro(guid: uuid.UUID, form: str) -> None:
     for text in (str(guid), guid.hex, str(guid).upper(), guid.hex.upper()):
         assert not is_macro(form % text)
+
+
+@given(
+    st.lists(st.tuples(st.text(':" \\a\t', max_size=3), st.text(':" \\a\t', max_size=4)), max_size=4),
+    st.sampled_from([":", " :", ": ", "\n:"]),
+)
+def test_objects_of_texts_are_read_as_any_other(pairs: Pairs, colon: str) -> None:
+    """A number beside them makes the reader take the long way; the same pairs come out."""
+    members = ",".join(f"{json.dumps(name)}{colon}{json.dumps(value)}" for name, value in pairs)
+    alone, beside = f"{{{members}}}".encode(), f'{{{members}{"," if members else ""}"n":1}}'.encode()
+    assert [*read_body("application/json", alone), ("n", "1")] == read_body("application/json", beside)
+    if b"\n" not in alone:
+        assert read_bulk("application/x-ndjson", alone) == [pairs]
