@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
+from ingest.api_keys import KeysAwayError
 from ingest.catalog_change import Kind
 from ingest.catalog_service import MAX_PAGE, CatalogService
 from ingest.console.editing import names_of
@@ -21,7 +22,7 @@ from ingest.console.sessions import PATH, Sessions
 from ingest.console.visits import RefusedError, Route, Visit
 from ingest.reasons import Reason
 from storage.activity import Filter, PostbackEntry, fetch_latest, fetch_postbacks
-from storage.postgres import Pool
+from storage.postgres import AWAY, Pool
 
 OUTCOMES: Final = ("accepted", "duplicate", "conflict", "rejected", "parked")
 ROWS: Final = 50
@@ -74,7 +75,8 @@ class LogPage:
                 response.charset = "utf-8"
                 await response.prepare(visit.request)
                 await response.write(f"retry: {RETRY_MS}\n\n".encode())
-                with suppress(ConnectionError):  # the visitor is gone
+                # The visitor is gone, or Postgres is: the stream ends, and who is there comes again.
+                with suppress(*AWAY, KeysAwayError):
                     await self._catch_up(visit, wanted, response.write)
                     await self._follow(visit, listener, response.write)
                 return response
