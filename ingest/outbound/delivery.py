@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from typing import Final, Self
 
 import aiohttp
+import structlog
 from aiohttp import ClientConnectorCertificateError, ClientConnectorDNSError, ClientConnectorError, ClientSSLError
 from yarl import URL
 
@@ -31,6 +32,8 @@ FORM: Final = "application/x-www-form-urlencoded"
 KEY_HEADER: Final = "Idempotency-Key"
 OK: Final = range(200, 300)
 
+log = structlog.get_logger()
+
 
 class Fault(StrEnum):
     """Why an attempt failed."""
@@ -44,6 +47,7 @@ class Fault(StrEnum):
     PROTOCOL = "protocol"
     ADDRESS_REFUSED = "address_refused"
     URL_REFUSED = "url_refused"
+    DEFECT = "defect"
     NO_KEY = "no_key"
     """The publisher's secret cannot be opened here: the key file is another one."""
 
@@ -59,7 +63,7 @@ def host_is_well(attempt: Attempt) -> bool:
     """Whether the host works, though it may not like the message. What never came to it says nothing against it."""
     if attempt.status is not None:
         return attempt.status < 500 and attempt.status != 429
-    return attempt.error in {None, Fault.URL_REFUSED, Fault.NO_KEY}
+    return attempt.error in {None, Fault.URL_REFUSED, Fault.NO_KEY, Fault.DEFECT}
 
 
 def macro_values(message: DueMessage) -> dict[str, str]:
@@ -139,6 +143,9 @@ class Delivery:
             fault = Fault.NO_KEY
         except (aiohttp.ClientError, OSError, ValueError) as error:
             fault = _fault_of(error)
+        except Exception:  # a defect of ours: it is seen, and the message is tried again as any other
+            log.exception("a publisher's postback cannot be tried", conversion_id=message.conversion_id)
+            fault = Fault.DEFECT
         return Attempt(at, round((time.monotonic() - began_s) * 1000), status, fault)
 
     async def _request(self, message: DueMessage) -> int:

@@ -43,10 +43,13 @@ from storage.outbox import (
     retry_given_up,
     take_due,
 )
-from storage.postgres import Pool
+from storage.postgres import Pool, close, open_pool
 from storage.publisher_postbacks import archive_postback, list_postbacks, put_secret
 from storage.records import Kind, Record
+from tests import servers
 from tests.eventually import eventually
+from tests.platform import client_of, load_sample
+from tests.program import running
 from tests.publishers import PACE, Observer, publisher, sending, set_up
 from tests.writing import CLICKED_MS, conversion, count, entry, store
 
@@ -375,3 +378,33 @@ async def test_commands(pool: Pool, postgres_dsn: str, tmp_path: Path, capsys: p
             await remove_postback(config, 10, None)
         with pytest.raises(CommandError, match="has no postback"):
             await try_postback(config, 10, None, dry_run=True)
+
+
+async def test_a_running_program_tells_the_publisher(
+    postgres_server: servers.PostgresServer, valkey_server: servers.RedisServer
+) -> None:
+    """From the advertiser's postback to the publisher's."""
+    valkey_server.flush()
+    async with publisher() as one:
+        settings = {
+            "OUTBOUND__ALLOW_HTTP": "true",
+            "OUTBOUND__ALLOW_NETWORKS": "127.0.0.0/8",
+            "OUTBOUND__PORTS": one.url.rpartition(":")[2],
+        }
+        with postgres_server.database(servers.TEMPLATE) as dsn, servers.temporary_folder() as folder:
+            await load_sample(dsn)
+            pool = await open_pool(dsn, 1)
+            await set_up(pool, f"{one.url}/?c={{click_id}}&payout={{payout}}")
+            await close(pool)
+            with running(folder / "var", valkey_server.url, dsn, **settings) as program:
+                async with client_of(program, dsn) as client:
+                    await client.register("told")
+                    _, said = await client.get("click_id=told&goal=install")
+                    await eventually(_now(lambda: len(one.delivered)), lambda number: number == 1)
+                    (request,) = one.requests
+                    assert request.headers["Idempotency-Key"] == said["conversion_id"]
+                    payout = await client.database.fetchval("SELECT trim_scale(payout)::text FROM conversions")
+                    assert request.path_qs == f"/?c=told&payout={payout}"
+                    await eventually(
+                        lambda: client.count("outbound_messages", "state = 'sent'"), lambda number: number == 1
+                    )
