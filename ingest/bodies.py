@@ -60,14 +60,14 @@ def read_query(raw: bytes | str) -> Pairs:
     text = raw if isinstance(raw, str) else raw.decode("utf-8", "surrogateescape")
     if "+" in text:
         text = text.replace("+", " ")
-    equals = "="
     if "%" in text:
         decoded = _unquote_all(text)
         if decoded is None:
             pieces = [piece.partition("=") for piece in text.split("&") if piece]
             return [(_unquote(name), _unquote(value)) for name, _, value in pieces]
-        text, equals = decoded, _EQUALS
-    return [(name, value) for name, _, value in [piece.partition(equals) for piece in text.split("&") if piece]]
+        pieces = [piece.partition(_EQUALS) for piece in decoded.split("&") if piece]
+        return [(name, value.replace(_EQUALS, "=")) for name, _, value in pieces]
+    return [(name, value) for name, _, value in [piece.partition("=") for piece in text.split("&") if piece]]
 
 
 def _unquote_all(text: str) -> str | None:
