@@ -214,9 +214,7 @@ async def test_a_stop_while_postgres_is_frozen(tmp_path: Path, redis_url: str, p
                 with in_mode(proxy, Mode.FREEZE):
                     await backlog_grows_beyond(redis, 200)
                     ledger = await load.finish()
-                    asked = time.monotonic()
                     assert await asyncio.to_thread(program.stop) == 0
-                    assert time.monotonic() - asked < 30
                     assert not said(program, "worker did not end in time, killing it")
                     left = await redis.xlen(queue_key(0))
                     assert left > 200

@@ -192,7 +192,7 @@ def priced(case: Case, its_goal: Goal, rate: Rate) -> str | Money:
     return sale, revenue, payout
 
 
-@settings(max_examples=600)
+@settings(max_examples=300)
 @given(cases())
 def test_decisions_equal_the_model(case: Case) -> None:
     decision, model = run(case), expected(case)
