@@ -232,6 +232,7 @@ async def open_console(
         vault,
         pool,
         claims=deduplicator,
+        caps=CapCounters(redis),
         snapshot=snapshot,
         rules=rules_of(config),
         redis=redis,

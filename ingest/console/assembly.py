@@ -28,7 +28,7 @@ from ingest.console.sessions import Sessions
 from ingest.console.throttle import LoginThrottle
 from ingest.console.visits import Surroundings
 from ingest.decide import Rules
-from ingest.simulation import Claims
+from ingest.simulation import Claims, Taken
 from ingest.spool import used_bytes
 from ingest.vault import Vault
 from storage.postgres import Pool
@@ -46,6 +46,7 @@ def build_console(
     pool: Pool,
     *,
     claims: Claims,
+    caps: Taken,
     snapshot: Callable[[], Snapshot],
     rules: Rules,
     redis: Client,
@@ -67,7 +68,7 @@ def build_console(
         Overview(service, pool, waiting),
         Campaigns(service),
         Goals(service, vault),
-        Postbacks(service, pool, claims, snapshot, rules, path),
+        Postbacks(service, pool, claims, caps, snapshot, rules, path),
         LogPage(service, pool, feed, sessions),
         Clicks(pool),
     )

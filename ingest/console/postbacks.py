@@ -18,7 +18,7 @@ from ingest.console.visits import RefusedError, Route, Visit
 from ingest.decide import Rules
 from ingest.event_url import EventUrl, Filled, Parameter, event_url
 from ingest.senders import SENDERS, UnknownSenderError, find_sender
-from ingest.simulation import Claims, Simulation, simulate
+from ingest.simulation import Claims, Simulation, Taken, simulate
 from storage.activity import fetch_recent_clicks
 from storage.postgres import Pool
 
@@ -35,6 +35,7 @@ class Postbacks:
         service: CatalogService,
         pool: Pool,
         claims: Claims,
+        caps: Taken,
         snapshot: Callable[[], Snapshot],
         rules: Rules,
         path: str,
@@ -42,6 +43,7 @@ class Postbacks:
         self._service = service
         self._pool = pool
         self._claims = claims
+        self._caps = caps
         self._snapshot = snapshot
         self._rules = rules
         self._path = path
@@ -78,6 +80,7 @@ class Postbacks:
                 self._claims,
                 self._pool,
                 remote_ip=str(networks[0].network_address) if networks else None,
+                caps=self._caps,
             )
         except QueueUnavailableError as error:
             raise RefusedError(503, f"Redis cannot be asked: {error}. Try again in a moment.") from None
