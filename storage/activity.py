@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Final
 from uuid import UUID
 
+from storage.outbox import Message, messages_of
 from storage.postgres import Connection, Pool, Row, borrowed
 from storage.sqlfiles import queries
 
@@ -93,11 +94,20 @@ class ClickStory:
     replays: Sequence[Row]
     status_changes: Sequence[Row]
     adjustments: Sequence[Row]
+    messages: Sequence[Message]
 
     @property
     def is_cut(self) -> bool:
         """Whether any of the lists has as many rows as it may."""
-        lists = (self.conversions, self.log, self.parked, self.replays, self.status_changes, self.adjustments)
+        lists: tuple[Sequence[object], ...] = (
+            self.conversions,
+            self.log,
+            self.parked,
+            self.replays,
+            self.status_changes,
+            self.adjustments,
+            self.messages,
+        )
         return any(len(rows) >= MAX_OF_CLICK for rows in lists)
 
 
@@ -152,7 +162,8 @@ async def fetch_click_story(pool: Pool, click_id: str) -> ClickStory:
         times = [row["clicked_at"] for row in conversions]
         changes = await connection.fetch(sql["status_changes_of_conversions"], ids, times, MAX_OF_CLICK)
         adjustments = await connection.fetch(sql["adjustments_of_conversions"], ids, MAX_OF_CLICK)
-    return ClickStory(click, conversions, log, parked, replays, changes, adjustments)
+        messages = await messages_of(connection, ids, times, MAX_OF_CLICK)
+    return ClickStory(click, conversions, log, parked, replays, changes, adjustments, messages)
 
 
 async def fetch_recent_clicks(pool: Pool, campaign_id: int) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
+from uuid import UUID
 
 import orjson
 
@@ -181,6 +182,14 @@ async def list_messages(
 ) -> list[Message]:
     """The latest first."""
     rows = await connection.fetch(queries("outbox")["messages"], state, publisher_id, conversion_id, limit)
+    return [_message(row) for row in rows]
+
+
+async def messages_of(
+    connection: Connection, conversions: Sequence[UUID], clicked_at: Sequence[datetime], limit: int
+) -> list[Message]:
+    """Those about some conversions, which have these times of their clicks."""
+    rows = await connection.fetch(queries("outbox")["messages_of"], conversions, clicked_at, limit)
     return [_message(row) for row in rows]
 
 

@@ -14,6 +14,7 @@ from ingest.console import words
 from ingest.console.formats import instant, money
 from ingest.console.visits import Route, Visit
 from storage.activity import MAX_OF_CLICK, ClickStory, fetch_click_story
+from storage.outbox import Attempt, Message
 from storage.postgres import Pool, Row
 
 
@@ -112,6 +113,27 @@ def happenings(story: ClickStory) -> Iterator[Happening]:
             f"Revenue {money(row['revenue'])}, payout {money(row['payout'])}, by {row['made_by']}{said}",
             str(row["conversion_id"]),
         )
+
+    for message in story.messages:
+        yield from _telling(message)
+
+
+def _telling(message: Message) -> Iterator[Happening]:
+    """The attempts to tell a publisher, and how it ended if not by one of them."""
+    who = f"publisher {message.publisher_id}"
+    for attempt in message.log:
+        what = f"Told {who}" if attempt.error is None else f"Could not tell {who}"
+        code = "accepted" if attempt.error is None else "rejected"
+        yield Happening(attempt.at, code, what, f"{message.host}: {_answered(attempt)}.", message.conversion_id)
+    if message.done_at is not None and message.state != "sent":
+        what = f"Message to {who}: {message.state.replace('_', ' ')}"
+        yield Happening(message.done_at, "parked", what, words.TOLD[message.state], message.conversion_id)
+
+
+def _answered(attempt: Attempt) -> str:
+    """503 after 12 ms: it did not take it."""
+    came = f"{attempt.status or 'no status'} after {attempt.took_ms:,} ms"
+    return came if attempt.error is None else f"{came}: {words.FAULTS.get(attempt.error, attempt.error)}"
 
 
 def _worth(row: Row) -> str:

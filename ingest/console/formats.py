@@ -20,6 +20,11 @@ def money(value: Decimal | None) -> str:
     return f"{value:,.{max(decimals, _CENTS)}f}"
 
 
+def micros(value: int) -> str:
+    """The same of millionths."""
+    return money(Decimal(value).scaleb(-6))
+
+
 def amount(text: str) -> str:
     """The same of an amount as the catalog has it, which is a text."""
     return money(Decimal(text))

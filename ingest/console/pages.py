@@ -61,7 +61,12 @@ class Pages:
         self._statics = {path.name: _read(path) for path in (_FOLDER / "static").iterdir()}
         self._environment.globals.update(root=PATH, static=self._address, words=words, formats=formats)
         self._environment.filters.update(
-            money=formats.money, count=formats.count, parameters=formats.parameters, pair=_pair, when=_when
+            money=formats.money,
+            micros=formats.micros,
+            count=formats.count,
+            parameters=formats.parameters,
+            pair=_pair,
+            when=_when,
         )
         for name in self._environment.list_templates():
             self._environment.get_template(name)

@@ -49,6 +49,31 @@ SOURCES: Final[Mapping[str, str]] = MappingProxyType(
         "hold": "the goal's hold has passed without another decision",
     }
 )
+TOLD: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "waiting": "Not delivered yet.",
+        "sent": "Delivered.",
+        "given_up": "It failed until its time was over.",
+        "withdrawn": "The conversion is not approved any more, or nothing is to be called.",
+    }
+)
+"""States of a message to a publisher."""
+FAULTS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "http_status": "it did not take it",
+        "redirect": "it sent us elsewhere, and redirects are not followed",
+        "timeout": "no answer in time",
+        "connection": "no connection, or it was cut",
+        "tls": "its certificate or its TLS cannot be trusted",
+        "dns": "its name is not known",
+        "protocol": "what it answered is no HTTP",
+        "address_refused": "its address is none that may be called",
+        "url_refused": "the URL, filled in, is none that may be called",
+        "defect": "a defect of this program, its log has more",
+        "no_key": "the publisher's secret cannot be opened: the writer has another key file",
+    }
+)
+"""Why an attempt to tell a publisher failed."""
 POLICIES: Final[Mapping[str, str]] = MappingProxyType(
     {"no": "No", "yes": "Yes", "yes_with_txn_id": "Yes with txn_id (recommended)"}
 )

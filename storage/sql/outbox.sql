@@ -44,6 +44,11 @@ WITH taken AS (
     WHERE status = 'approved'
         AND (net_payout > 0 OR payout = 0 AND reason IS NULL)
         AND (first_status <> 'approved' OR recorded_at >= created_at)
+        AND NOT EXISTS (  -- else what was sent before its month was dropped would be sent again
+            SELECT FROM dropped_partitions
+            WHERE table_name = 'outbound_messages'
+                AND month = date_trunc('month', clicked_at AT TIME ZONE 'UTC')::date
+        )
     ORDER BY conversion_id
     ON CONFLICT (conversion_id, clicked_at) DO UPDATE
     SET state = 'waiting', postback_id = excluded.postback_id, payout = excluded.payout, due_at = now(),
@@ -148,6 +153,16 @@ WHERE ($1::text IS NULL OR state = $1) AND ($2::bigint IS NULL OR publisher_id =
     AND ($3::uuid IS NULL OR conversion_id = $3)
 ORDER BY coalesce(message.done_at, message.created_at) DESC, conversion_id
 LIMIT $4;
+
+-- name: messages_of
+-- $1 uuid[], $2 timestamptz[]: conversions; $3 bigint: how many at most. The same columns as above, in order of time.
+SELECT message.conversion_id::text, message.clicked_at, postback.publisher_id, postback.goal_id, postback.host, message.state,
+       (message.payout * 1000000)::bigint, message.created_at, message.due_at, message.until, message.done_at,
+       message.attempts, message.log::text
+FROM outbound_messages AS message JOIN publisher_postbacks AS postback USING (postback_id)
+WHERE conversion_id = ANY ($1::uuid[]) AND clicked_at = ANY ($2::timestamptz[])
+ORDER BY message.created_at, conversion_id
+LIMIT $3;
 
 -- name: retry
 -- $1 bigint: a publisher; $2 bigint: how long each is tried, ms. What was given up waits again.

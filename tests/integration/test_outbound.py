@@ -32,6 +32,7 @@ from ingest.config import Config, OutboundConfig, PostgresConfig, RedisConfig
 from ingest.outbound.delivery import Delivery
 from ingest.outbound.hosts import Hosts
 from ingest.outbound.networks import parse_policy
+from storage.activity import fetch_click_story
 from storage.adjustments import StatusChange, insert_status_changes
 from storage.holds import release_holds
 from storage.outbox import (
@@ -272,6 +273,8 @@ async def test_what_is_given_up_is_seen_and_can_be_tried_again(pool: Pool) -> No
                 assert message.attempts == len(one.requests) == len(observer.attempts)
                 assert (message.log[0].status, message.log[0].error) == (500, "http_status")
                 assert message.done_at is not None
+                ((click_id,),) = await connection.fetch("SELECT click_id FROM conversions")
+                assert (await fetch_click_story(pool, click_id)).messages == [message]
                 assert await retry_given_up(connection, 10, DAY_MS) == 1
             await eventually(lambda: states(pool), lambda found: found == ["sent"])
 

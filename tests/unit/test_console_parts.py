@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import get_args
 from uuid import UUID
 
 import pytest
@@ -20,18 +22,22 @@ from ingest.admin import AdminKey
 from ingest.api_keys import FRESH_S, KeyRing, Role, new_key
 from ingest.console import words
 from ingest.console.charts import BOTTOM, HEIGHT, TOP, WIDTH, chart, times
+from ingest.console.clicks import happenings
 from ingest.console.fields import change_rows, goal_document, goal_fields, read_goal
 from ingest.console.formats import differences, money
 from ingest.console.forms import MAX_FIELDS, Form, FormError, items, number, read_form
 from ingest.console.live import LOOK_ROWS, MAX_LISTENERS, MAX_WAITING, FullError, LiveFeed
+from ingest.console.pages import Pages
 from ingest.console.sessions import COOKIE, LIFETIME_S, Sessions
 from ingest.console.throttle import FAILURES, FORGET_S, MAX_ADDRESSES, LoginThrottle
 from ingest.console.visits import Surroundings
+from ingest.outbound.delivery import Fault
 from ingest.outcome import Result
 from ingest.reasons import Reason
 from ingest.vault import ensure_vault
-from storage.activity import Filter, PostbackEntry
+from storage.activity import ClickStory, Filter, PostbackEntry
 from storage.api_keys import ApiKeyRow
+from storage.outbox import Attempt, Message, State
 
 NOW = datetime(2026, 11, 23, 12, 30, tzinfo=UTC)
 
@@ -213,6 +219,29 @@ def test_every_code_has_words() -> None:
     told = {Result.ACCEPTED, Result.DUPLICATE, Result.CONFLICT, Result.REJECTED, Result.PARKED, Result.INVALID}
     assert set(words.OUTCOMES) == {result.value for result in told}
     assert words.explain("no such", "no such") == ""
+    assert set(words.FAULTS) == {fault.value for fault in Fault}
+    assert set(words.TOLD) == set(get_args(State))
+
+
+def test_each_attempt_to_tell_a_publisher_is_said_in_words() -> None:
+    log = (Attempt(NOW, 12, 503, "http_status"), Attempt(NOW, 1_500, None, "timeout"))
+    times = (NOW, NOW, NOW + timedelta(days=1), NOW + timedelta(days=1))
+    message = Message("id", NOW, 10, None, "<b>.example", "given_up", 1_234_500_000, *times, 2, log)
+    story = ClickStory(None, [], [], [], [], [], [], [message])
+    assert [(one.at - NOW, one.what, one.why) for one in happenings(story)] == [
+        (timedelta(), "Could not tell publisher 10", "<b>.example: 503 after 12 ms: it did not take it."),
+        (timedelta(), "Could not tell publisher 10", "<b>.example: no status after 1,500 ms: no answer in time."),
+        (timedelta(days=1), "Message to publisher 10: given up", "It failed until its time was over."),
+    ]
+    sent = replace(message, state="sent", log=(Attempt(NOW, 35, 200, None),))
+    (told,) = happenings(replace(story, messages=[sent]))
+    assert (told.what, told.why) == ("Told publisher 10", "<b>.example: 200 after 35 ms.")
+    text = Pages().render(
+        "click.html", click_id="c", story=story, happenings=list(happenings(story)), me=None, place="/click", csrf=""
+    )
+    assert "<b>.example" not in text
+    assert text.count("&lt;b&gt;.example") == 3
+    assert "1,234.50" in text
 
 
 @pytest.mark.parametrize(
