@@ -214,6 +214,13 @@ def test_compose_puts_the_receivers_behind_haproxy() -> None:
         assert config.server.drain > 3000
 
 
+@pytest.mark.parametrize("name", ["haproxy.cfg", "nginx.conf"])
+def test_what_a_trusted_proxy_is_believed_is_of_its_own_making(name: str) -> None:
+    text = (DEPLOY / name).read_text(encoding="utf-8")
+    for header in ("X-Forwarded-For", "X-Forwarded-Proto"):
+        assert re.search(rf"^\s*(proxy_set_header|http-request set-header) {header} [$%]", text, re.MULTILINE), header
+
+
 def test_compose_keeps_what_redis_is_given() -> None:
     command = " ".join(_compose()["services"]["redis"]["command"])
     for setting in ("--appendonly yes", "--appendfsync always", "--maxmemory-policy noeviction"):
