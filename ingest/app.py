@@ -18,6 +18,7 @@ from dedup.redis import Durability, RedisDeduplicator, time_limit_s
 from dedup.scripts import Client
 from ingest.addresses import parse_networks
 from ingest.admin import AdminKey, ensure_admin_key
+from ingest.advertiser_duty import AdvertiserDuty
 from ingest.api.handlers import CatalogApi
 from ingest.api_keys import KeyRing, stored_keys
 from ingest.cap_duty import CapDuty
@@ -304,6 +305,7 @@ async def run_writer(orders: Orders, stop: asyncio.Event, ready: Callable[[], No
         working = [
             asyncio.create_task(duties.run(stop)),
             asyncio.create_task(CapDuty(recount, pool, metrics).run(stop)),
+            asyncio.create_task(AdvertiserDuty(pool, metrics).run(stop)),
         ]
         delivery = await stack.enter_async_context(delivery_of(config))
         sending = asyncio.create_task(outbound_of(config, pool, delivery, metrics).run(stop))

@@ -66,6 +66,13 @@ METRICS: Final = (
     Metric("postback_queued", Kind.GAUGE, "entries", "Entries ever queued, as Redis has it.", ("partition",)),
     Metric("postback_backlog", Kind.GAUGE, "entries", "Queue entries not yet in Postgres.", ("partition",)),
     Metric("postback_partitions_until_seconds", Kind.GAUGE, "seconds", "Epoch time until which partitions are made."),
+    Metric(
+        "postback_advertiser_last_received_seconds",
+        Kind.GAUGE,
+        "seconds",
+        "Epoch time of an active advertiser's latest conversion in the last week; 500 advertisers at most.",
+        ("advertiser",),
+    ),
     Metric("postback_over_cap", Kind.COUNTER, "postbacks", "Conversions counted over a cap, by action.", ("action",)),
     Metric("postback_caps_unknown", Kind.COUNTER, "postbacks", "Times that caps kept one undecided: unknown."),
     Metric("postback_caps_counted", Kind.COUNTER, "campaigns", "Campaigns whose caps were counted anew in rounds."),

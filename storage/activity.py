@@ -22,9 +22,11 @@ LIMIT_S: Final = 3.0
 MAX_GROUPS: Final = 20_000
 MAX_OF_CLICK: Final = 200
 MAX_ASIDE: Final = 1_000
+MAX_ADVERTISERS: Final = 500
 _WINDOWS: Final = tuple(timedelta(seconds=seconds) for seconds in (10, 120, 1_800, 86_400, 30 * 86_400))
 """Each is looked at only if the one before held few rows: so none holds many."""
 _RECENT_CLICKS: Final = timedelta(days=7)
+_HEARD_OF: Final = timedelta(days=7)
 _SAMPLES: Final = 8
 
 
@@ -164,6 +166,15 @@ async def fetch_click_story(pool: Pool, click_id: str) -> ClickStory:
         adjustments = await connection.fetch(sql["adjustments_of_conversions"], ids, MAX_OF_CLICK)
         messages = await messages_of(connection, ids, times, MAX_OF_CLICK)
     return ClickStory(click, conversions, log, parked, replays, changes, adjustments, messages)
+
+
+async def fetch_last_received(pool: Pool) -> dict[int, datetime]:
+    """When the latest conversion of each advertiser was received, of those that had one in the last week: the first 500
+    that are active, by their ids. Raises what `storage.postgres` names AWAY, and PostgresError."""
+    async with _looking(pool) as connection:
+        since = datetime.now(UTC) - _HEARD_OF
+        rows = await connection.fetch(queries("activity")["last_received"], since, MAX_ADVERTISERS)
+    return {row[0]: row[1] for row in rows}
 
 
 async def fetch_recent_clicks(pool: Pool, campaign_id: int) -> list[str]:

@@ -162,6 +162,40 @@ WHERE conversion_id = ANY ($1::uuid[])
 ORDER BY recorded_at
 LIMIT $2;
 
+-- name: last_received
+-- $1 since, $2 advertisers at most. When the latest conversion of each active one with an active campaign was received: the
+-- hour from the rollups, and of its campaigns that had one then the moment, each by a look at an index.
+WITH watched AS (
+    SELECT id
+    FROM advertisers
+    WHERE status = 'active'
+        AND EXISTS (SELECT FROM campaigns WHERE advertiser_id = advertisers.id AND campaigns.status = 'active')
+    ORDER BY id
+    LIMIT $2
+), latest AS (
+    SELECT advertiser_id, campaigns.id AS campaign_id, hour, rank() OVER (PARTITION BY advertiser_id ORDER BY hour DESC) AS place
+    FROM watched
+    JOIN campaigns ON campaigns.advertiser_id = watched.id
+    CROSS JOIN LATERAL (
+        SELECT hour
+        FROM conversions_hourly AS counted
+        WHERE counted.campaign_id = campaigns.id AND hour >= $1 AND conversions > 0
+        ORDER BY hour DESC
+        LIMIT 1
+    ) AS hours
+)
+SELECT advertiser_id, max(coalesce(received_at, hour))
+FROM latest
+LEFT JOIN LATERAL (
+    SELECT received_at
+    FROM conversions
+    WHERE conversions.campaign_id = latest.campaign_id AND received_at >= latest.hour
+    ORDER BY received_at DESC
+    LIMIT 1
+) AS moment ON true
+WHERE place = 1
+GROUP BY advertiser_id;
+
 -- name: clicks_of_campaign
 -- $1 campaign, $2 since, $3 rows at most: some to try postbacks with.
 SELECT click_id FROM clicks WHERE campaign_id = $1 AND clicked_at > $2 ORDER BY clicked_at DESC LIMIT $3;
