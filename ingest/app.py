@@ -56,6 +56,7 @@ from ingest.vault import Vault, ensure_vault
 from ingest.writer_duties import WriterDuties
 from storage.postgres import Pool, open_pool
 from storage.postgres import close as close_postgres
+from storage.retention import Keep
 from storage.rows import NewClick
 from storage.writer import Writer
 
@@ -84,6 +85,12 @@ def now_ms() -> int:
 def rules_of(config: Config) -> Rules:
     """The configured rules on clicks."""
     return Rules(config.clicks.window, config.clicks.min_age, config.clicks.park_unknown)
+
+
+def keep_of(config: Config) -> Keep:
+    """How long rows are kept."""
+    kept = config.retention
+    return Keep(kept.postback_log, kept.clicks, kept.conversions, kept.outbound_messages, config.clicks.window)
 
 
 def expiry(snapshot: Callable[[], Snapshot], rules: Rules) -> Callable[[Click], int]:
@@ -300,7 +307,7 @@ async def run_writer(orders: Orders, stop: asyncio.Event, ready: Callable[[], No
             batch_rows=config.writer.batch_rows,
             batch_age_ms=config.writer.batch_age,
         )
-        duties = WriterDuties(redis, pool, metrics, partitions=config.redis.partitions, window_ms=config.clicks.window)
+        duties = WriterDuties(redis, pool, metrics, partitions=config.redis.partitions, keep=keep_of(config))
         recount = CapRecount(CapCounters(redis), redis, pool, partitions=config.redis.partitions)
         working = [
             asyncio.create_task(duties.run(stop)),

@@ -16,6 +16,8 @@ import typer
 
 from ingest import __version__
 from ingest.cli_analysts import add_analyst_commands
+from ingest.cli_examples import add_examples
+from ingest.cli_lifecycle import add_lifecycle_commands
 from ingest.cli_options import TIME_FORMATS, AsJson, ConfigFile, as_utc
 from ingest.cli_outbound import outbound_app
 
@@ -23,7 +25,6 @@ app = typer.Typer(
     name="postback",
     help="Counts postbacks: exactly once, correct to the cent.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -39,6 +40,7 @@ app.add_typer(dead_letters_app, name="dead-letters")
 app.add_typer(keys_app, name="keys")
 app.add_typer(outbound_app, name="outbound")
 add_analyst_commands(app)
+add_lifecycle_commands(app)
 
 
 def _say_version(asked: bool) -> None:
@@ -354,6 +356,9 @@ def sql(
     from ingest.commands.sql import Format, run_sql
 
     raise typer.Exit(run_sql(quietly(config), statement, Format(form)))
+
+
+add_examples(app)
 
 
 def main() -> None:

@@ -31,6 +31,10 @@ MAX_PARK_MS = 30 * 86_400_000
 """How long a postback may wait for its click."""
 
 
+LEAST_KEPT_MS = 30 * 86_400_000
+"""How long conversions are kept at least, if not for ever: what was parked comes so late."""
+
+
 MAX_ATTEMPT_MS = 60_000
 """How long a publisher's server may take to answer."""
 
@@ -70,6 +74,14 @@ class LogLevel(StrEnum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
+
+
+class Addresses(StrEnum):
+    """What is stored of a sender's address: all of it, its network (/24, /48), or nothing."""
+
+    FULL = "full"
+    TRUNCATED = "truncated"
+    NONE = "none"
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -148,6 +160,21 @@ class OutboundConfig(_Section, frozen=True):
     at_once_each: Annotated[int, Meta(ge=1, le=1_000)] = 8
 
 
+class RetentionConfig(_Section, frozen=True):
+    """How long rows are kept; 0: for ever."""
+
+    postback_log: Duration = Duration(90 * 86_400_000)
+    clicks: Duration = Duration(0)
+    conversions: Duration = Duration(0)
+    outbound_messages: Duration = Duration(30 * 86_400_000)
+
+
+class PrivacyConfig(_Section, frozen=True):
+    """What is kept of who sent a postback."""
+
+    addresses: Addresses = Addresses.FULL
+
+
 class AdminConfig(_Section, frozen=True):
     """The people's side."""
 
@@ -174,6 +201,8 @@ class Config(_Section, frozen=True):
     spool: SpoolConfig = SpoolConfig()
     clicks: ClicksConfig = ClicksConfig()
     outbound: OutboundConfig = OutboundConfig()
+    retention: RetentionConfig = RetentionConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
     admin: AdminConfig = AdminConfig()
     log: LogConfig = LogConfig()
 
@@ -343,6 +372,8 @@ def _check(config: Config, where: str) -> None:
         refuse("clicks.park_unknown", "expected at most 30d: waiting takes room, and nobody is told meanwhile")
     if not 0 < config.outbound.timeout <= MAX_ATTEMPT_MS:
         refuse("outbound.timeout", "expected 1ms to 60s")
+    if 0 < config.retention.conversions < LEAST_KEPT_MS:
+        refuse("retention.conversions", "expected 0s (for ever) or at least 30d")
     if config.clicks.window == 0:
         refuse("clicks.window", "must be longer than 0")
 

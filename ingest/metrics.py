@@ -66,6 +66,8 @@ METRICS: Final = (
     Metric("postback_queued", Kind.GAUGE, "entries", "Entries ever queued, as Redis has it.", ("partition",)),
     Metric("postback_backlog", Kind.GAUGE, "entries", "Queue entries not yet in Postgres.", ("partition",)),
     Metric("postback_partitions_until_seconds", Kind.GAUGE, "seconds", "Epoch time until which partitions are made."),
+    Metric("postback_partitions_dropped", Kind.COUNTER, "partitions", "Months that retention dropped.", ("table",)),
+    Metric("postback_clicks_deleted", Kind.COUNTER, "clicks", "Clicks that retention deleted."),
     Metric(
         "postback_advertiser_last_received_seconds",
         Kind.GAUGE,

@@ -1,9 +1,10 @@
-"""What a writer does beside writing: partitions ahead of time, holds that have passed, rollups, and the backlog as a
-metric."""
+"""What a writer does beside writing: partitions ahead of time and dropped in time, holds that have passed, rollups,
+and the backlog as a metric."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -16,6 +17,7 @@ from storage.holds import release_holds
 from storage.partitions import ahead_until, ensure_ahead
 from storage.postgres import AWAY, Pool, PostgresError, borrowed
 from storage.queue import queue_key
+from storage.retention import MAX_CLICKS, Keep, Partition, delete_old_clicks, drop_expired
 from storage.rollups import fold
 
 BACKLOG_EVERY_S: Final = 5.0
@@ -25,6 +27,8 @@ HOLDS_EVERY_S: Final = 10.0
 HOLDS_LIMIT_S: Final = 10.0
 ROLLUPS_EVERY_S: Final = 5.0
 ROLLUPS_LIMIT_S: Final = 20.0
+RETENTION_EVERY_S: Final = 3600.0
+RETENTION_LIMIT_S: Final = 60.0
 RETRY_S: Final = 30.0
 
 log = structlog.get_logger()
@@ -33,20 +37,22 @@ log = structlog.get_logger()
 class WriterDuties:
     """Runs beside a Writer; what fails is logged and tried again."""
 
-    def __init__(self, redis: Client, pool: Pool, metrics: Metrics, *, partitions: int, window_ms: int) -> None:
+    def __init__(self, redis: Client, pool: Pool, metrics: Metrics, *, partitions: int, keep: Keep) -> None:
         self._redis = redis
         self._pool = pool
         self._backlog = metrics.gauge("postback_backlog")
         self._queued = metrics.gauge("postback_queued")
         self._partitions_until = metrics.gauge("postback_partitions_until_seconds")
         self._rollup_lag = metrics.gauge("postback_rollup_lag_seconds")
+        self._dropped = metrics.counter("postback_partitions_dropped")
+        self._clicks_deleted = metrics.counter("postback_clicks_deleted")
         self._partitions = partitions
-        self._window_ms = window_ms
+        self._keep = keep
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`."""
         loop = asyncio.get_running_loop()
-        partitions_due = holds_due = rollups_due = loop.time()
+        partitions_due = holds_due = rollups_due = retention_due = loop.time()
         while not stop.is_set():
             await self._measure_backlog()
             if loop.time() >= partitions_due:
@@ -55,6 +61,8 @@ class WriterDuties:
                 holds_due = loop.time() + await self._release_holds()
             if loop.time() >= rollups_due:
                 rollups_due = loop.time() + await self._fold_rollups(stop)
+            if loop.time() >= retention_due:
+                retention_due = loop.time() + await self._drop_what_is_old(stop)
             try:
                 async with asyncio.timeout(BACKLOG_EVERY_S):
                     await stop.wait()
@@ -76,7 +84,7 @@ class WriterDuties:
         try:
             async with borrowed(self._pool, PARTITIONS_LIMIT_S) as connection:
                 now = datetime.now(UTC)
-                made = await ensure_ahead(connection, now, self._window_ms)
+                made = await ensure_ahead(connection, now, self._keep.window_ms)
         except (*AWAY, PostgresError) as error:
             log.warning("partitions cannot be made ahead", error=str(error), again_in_s=RETRY_S)
             return RETRY_S
@@ -84,6 +92,26 @@ class WriterDuties:
         if made:
             log.info("partitions made", partitions=made)
         return PARTITIONS_EVERY_S
+
+    async def _drop_what_is_old(self, stop: asyncio.Event) -> float:
+        """Seconds until it is due again."""
+        try:
+            async with borrowed(self._pool, RETENTION_LIMIT_S) as connection:
+                await drop_expired(connection, self._keep, "retention", self._note_dropped)
+            deleted = MAX_CLICKS
+            while deleted == MAX_CLICKS and not stop.is_set():
+                async with borrowed(self._pool, RETENTION_LIMIT_S) as connection:
+                    deleted = await delete_old_clicks(connection, self._keep) or 0
+                self._clicks_deleted.inc(deleted)
+        except (*AWAY, PostgresError) as error:
+            log.warning("what is old cannot be dropped", error=str(error), again_in_s=RETRY_S)
+            return RETRY_S
+        return RETENTION_EVERY_S
+
+    def _note_dropped(self, dropped: Sequence[Partition]) -> None:
+        for partition in dropped:
+            self._dropped.labels(partition.table).inc()
+        log.info("partitions dropped", partitions=[partition.name for partition in dropped])
 
     async def _release_holds(self) -> float:
         """Seconds until it is due again."""

@@ -70,12 +70,14 @@ async def _missing(connection: Connection, table: Table, names: Iterable[str]) -
 
 
 async def ensure_ahead(connection: Connection, now: datetime, window_ms: int) -> list[str]:
-    """The partitions that are needed now and until the end of next month; the names of those made.
+    """The partitions that are needed now and until the end of next month; the names of those made. Months that were
+    dropped are not: should a row come for one after all, it is made then.
 
     `window_ms` is the longest attribution window.
     """
     today = now.astimezone(UTC).date()
-    clicked = conversion_months(today, window_ms)
+    dropped = {row[0] for row in await connection.fetch(queries("retention")["dropped"], "conversions")}
+    clicked = [month for month in conversion_months(today, window_ms) if month not in dropped]
     return [
         *await ensure_months(connection, "conversions", clicked),
         *await ensure_months(connection, "status_changes", clicked),

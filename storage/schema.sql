@@ -4,6 +4,9 @@ CREATE FUNCTION public.count_clicks() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
 BEGIN
+    IF current_setting('postback.is_retention', true) = 'on' THEN
+        RETURN NULL;
+    END IF;
     IF TG_OP <> 'INSERT' THEN
         INSERT INTO rollup_clicks
         SELECT date_bin('1 hour', clicked_at, '2000-01-01 00:00+00'), campaign_id, publisher_id, country, -count(*)
@@ -78,6 +81,9 @@ CREATE FUNCTION public.touch_changed() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
 BEGIN
+    IF current_setting('postback.is_retention', true) = 'on' THEN
+        RETURN NULL;
+    END IF;
     INSERT INTO rollup_touched (conversion_id, clicked_at)
     SELECT DISTINCT conversion_id, clicked_at FROM changed_rows;
     RETURN NULL;
@@ -690,6 +696,49 @@ COMMENT ON COLUMN public.dead_letters.prior IS 'What the earlier claim held, on 
 
 ALTER TABLE public.dead_letters ALTER COLUMN dead_letter_id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME public.dead_letters_dead_letter_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.dropped_partitions (
+    table_name text NOT NULL,
+    month date NOT NULL,
+    dropped_at timestamp with time zone DEFAULT now() NOT NULL,
+    dropped_by text NOT NULL
+);
+
+COMMENT ON TABLE public.dropped_partitions IS 'Months that were dropped: not made ahead again, and publishers are told of nothing in them a second time.';
+
+COMMENT ON COLUMN public.dropped_partitions.table_name IS 'The partitioned table.';
+
+COMMENT ON COLUMN public.dropped_partitions.month IS 'The first day of the month, in UTC.';
+
+COMMENT ON COLUMN public.dropped_partitions.dropped_at IS 'When it was dropped last.';
+
+COMMENT ON COLUMN public.dropped_partitions.dropped_by IS 'Who: retention, or a person.';
+
+CREATE TABLE public.erasures (
+    erasure_id bigint NOT NULL,
+    erased_at timestamp with time zone DEFAULT now() NOT NULL,
+    erased_by text NOT NULL,
+    click_digest bytea NOT NULL,
+    erased jsonb NOT NULL,
+    CONSTRAINT erasures_click_digest_check CHECK ((length(click_digest) = 32))
+);
+
+COMMENT ON TABLE public.erasures IS 'Clicks whose personal data was erased.';
+
+COMMENT ON COLUMN public.erasures.erased_by IS 'Who did it.';
+
+COMMENT ON COLUMN public.erasures.click_digest IS 'SHA-256 of the click_id: who has the id finds the row, and nobody else learns it.';
+
+COMMENT ON COLUMN public.erasures.erased IS 'How many rows were changed, by table.';
+
+ALTER TABLE public.erasures ALTER COLUMN erasure_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.erasures_erasure_id_seq
     START WITH 1
     INCREMENT BY 1
     NO MINVALUE
@@ -1442,6 +1491,12 @@ ALTER TABLE ONLY public.conversions
 
 ALTER TABLE ONLY public.dead_letters
     ADD CONSTRAINT dead_letters_pkey PRIMARY KEY (dead_letter_id);
+
+ALTER TABLE ONLY public.dropped_partitions
+    ADD CONSTRAINT dropped_partitions_pkey PRIMARY KEY (table_name, month);
+
+ALTER TABLE ONLY public.erasures
+    ADD CONSTRAINT erasures_pkey PRIMARY KEY (erasure_id);
 
 ALTER TABLE ONLY public.exchange_rates
     ADD CONSTRAINT exchange_rates_pkey PRIMARY KEY (from_currency, to_currency, valid_from);
