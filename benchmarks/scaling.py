@@ -1,4 +1,4 @@
-"""`python -m benchmarks.scaling`: what a day of so many postbacks needs, from measured costs, and how it survives a fault.
+"""`python -m benchmarks.scaling`: what a day of so many postbacks needs, from measured costs.
 
 The costs are arguments: take them from `make bench` on your machine. A day is simulated second by second, with a daily
 curve of arrivals, Postgres away at the peak for a while, and the backlog that grows and is drained meanwhile.
