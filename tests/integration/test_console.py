@@ -427,6 +427,23 @@ async def test_a_test_postback_writes_nothing(world: World) -> None:
         assert (await visitor.get("/goals/1000/postback?sender=nobody")).status == 404
 
 
+async def test_a_test_postback_says_what_a_cap_leaves(world: World) -> None:
+    async with Visitor.of(world.program, world.program.admin_key) as visitor, sending(world) as client:
+        await client.register("capped-1")
+        await visitor.get("/goals/1000/postback")
+
+        async def tried() -> str:
+            return (await visitor.post("/goals/1000/postback", {"given.click_id": "capped-1"})).text
+
+        await client.database.execute(
+            "INSERT INTO caps (campaign_id, position, measure, period, cap_limit, action)"
+            " VALUES (100, 0, 'conversions', 'lifetime', 1000, 'pending')"
+        )
+        await eventually(tried, lambda text: "1000 conversions for ever" in text)
+        await client.database.execute("DELETE FROM caps")
+        await eventually(tried, lambda text: "1000 conversions for ever" not in text)
+
+
 async def events(visitor: Visitor, query: str, count: int, **headers: str) -> list[dict[str, str]]:
     """The first events of the stream."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
