@@ -86,11 +86,22 @@ def migrate(config: ConfigFile = None) -> None:
 
 
 @app.command()
-def status(config: ConfigFile = None, as_json: AsJson = False) -> None:
+def status(
+    watching: Annotated[bool, typer.Option("--watch", help="Rates, latencies and the like, until Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option(min=0.1, max=3600, metavar="S", help="Seconds between two views.")] = 2.0,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
     """Show what runs and waits, and what became of the last hour's postbacks. Exits with 1 unless all is ready."""
     from ingest.commands.session import quietly
     from ingest.commands.status import show_status
 
+    if watching:
+        if as_json:
+            raise typer.BadParameter("expected --watch or --json: machines have /metrics")
+        from ingest.commands.watch import watch
+
+        raise typer.Exit(watch(quietly(config), every))
     raise typer.Exit(asyncio.run(show_status(quietly(config), as_json=as_json)))
 
 

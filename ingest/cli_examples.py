@@ -9,7 +9,7 @@ import typer
 EXAMPLES: Final = {
     "serve": ("serve --sample", "serve --role writer --config /etc/postback.toml"),
     "migrate": ("migrate --config /etc/postback.toml",),
-    "status": ("status", "status --json"),
+    "status": ("status", "status --watch --every 5", "status --json"),
     "info": ("info --json",),
     "demo": ("demo",),
     "simulate": ("simulate 'click_id=demo-us-1&goal=purchase&txn_id=A-17&sale_amount=49.99' --from 203.0.113.7",),
@@ -25,6 +25,7 @@ EXAMPLES: Final = {
         "adjust click_id=demo-us-1 goal=purchase txn_id=A-17 kind=refund percent=30 reference=R-1",
     ),
     "replay": ("replay --reason unknown_goal --since 2026-11-20 --campaign 100 --dry-run",),
+    "erase": ("erase demo-us-1 --dry-run",),
     "partitions": ("partitions", "partitions --drop-expired --dry-run"),
     "clicks import": ("clicks import clicks.csv",),
     "catalog import": ("catalog import catalog.toml",),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 from redis.exceptions import RedisError, ResponseError
@@ -55,11 +57,13 @@ class ServerStatus:
 
 @dataclass(frozen=True, slots=True)
 class PartitionStatus:
-    """One partition of the queue: entries in it, and how many of these a writer has taken and not settled."""
+    """One partition of the queue: entries in it, how many of these a writer has taken and not settled, and how long the
+    oldest has waited; None where there is none."""
 
     partition: int
     backlog: int
     pending: int
+    oldest_age_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +99,22 @@ class Status:
 
 async def show_status(config: Config, *, as_json: bool) -> int:
     """Print it; the exit status: 1 unless everything is ready."""
-    status = Status()
-    status.servers = await asyncio.gather(*(_server_status(server) for server in running_servers(config)))
-    urls = running_urls(config)
-    if urls is not None:
-        await asyncio.gather(_look_at_redis(status, config, urls), _look_at_postgres(status, urls))
+    status = await look(config)
     if as_json:
         console().print(json.dumps({"ready": status.is_ready, **asdict(status)}), soft_wrap=True)
     else:
         _show(status)
     return 0 if status.is_ready else 1
+
+
+async def look(config: Config, *, with_hour: bool = True) -> Status:
+    """How all is now; the rows of the last hour only if they are asked for: to count them takes a while."""
+    status = Status()
+    status.servers = await asyncio.gather(*(_server_status(server) for server in running_servers(config)))
+    urls = running_urls(config)
+    if urls is not None:
+        await asyncio.gather(_look_at_redis(status, config, urls), _look_at_postgres(status, urls, with_hour))
+    return status
 
 
 async def _server_status(server: Server) -> ServerStatus:
@@ -130,20 +140,28 @@ async def _look_at_redis(status: Status, config: Config, urls: EngineUrls) -> No
                     pending = int((await client.xpending(queue_key(partition), GROUP))["pending"])
                 except ResponseError:  # no writer has ever read it
                     pending = 0
-                status.queue.append(PartitionStatus(partition, backlog, pending))
+                age_s = _age_s(await client.xrange(queue_key(partition), count=1))
+                status.queue.append(PartitionStatus(partition, backlog, pending, age_s))
         status.redis_problem = None
     except (RedisError, OSError, ValueError) as error:
         status.redis_problem = explain_redis_error(error, urls.redis_url)
 
 
-async def _look_at_postgres(status: Status, urls: EngineUrls) -> None:
+def _age_s(entries: Sequence[Any] | None) -> float | None:
+    """Of the first, (id, fields), by the time in its id, which is Redis' clock."""
+    if not entries:
+        return None
+    return max(0.0, time.time() - int(entries[0][0].partition(b"-")[0]) / 1_000)
+
+
+async def _look_at_postgres(status: Status, urls: EngineUrls, with_hour: bool) -> None:
     status.postgres = hide_password(urls.postgres_dsn)
     try:
         async with open_postgres(urls.postgres_dsn) as connection:
             schema = await schema_state(connection)
             status.schema_version, status.schema_wanted = schema.found, schema.wanted
             status.postgres_problem = schema.problem
-            if schema.problem is None:
+            if schema.problem is None and with_hour:
                 status.last_hour = await _last_hour(connection)
     except CommandError as error:
         status.postgres_problem = str(error)
@@ -176,8 +194,16 @@ def _show(status: Status) -> None:
         rows.append(("schema version", coloured(f"{status.schema_version} of {status.schema_wanted}")))
     out.print(facts(rows))
     if status.queue:
-        counts = [(str(part.partition), f"{part.backlog:,}", f"{part.pending:,}") for part in status.queue]
-        columns = ("partition", "backlog", "pending")
+        counts = [
+            (
+                str(part.partition),
+                f"{part.backlog:,}",
+                f"{part.pending:,}",
+                "" if part.oldest_age_s is None else f"{part.oldest_age_s:,.1f} s",
+            )
+            for part in status.queue
+        ]
+        columns = ("partition", "backlog", "pending", "oldest")
         out.print(table(columns, counts, right=columns))
     if status.postgres_problem is None:
         if status.last_hour:
