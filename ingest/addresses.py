@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Final
 
 Network = IPv4Network | IPv6Network
+
+_KEPT_BITS: Final = {4: 24, 6: 48}
+
+
+class Addresses(StrEnum):
+    """What is stored of a sender's address: all of it, its network (/24, of IPv6 /48), or nothing."""
+
+    FULL = "full"
+    TRUNCATED = "truncated"
+    NONE = "none"
 
 
 def parse_networks(texts: Sequence[str]) -> tuple[Network, ...]:
@@ -36,6 +48,19 @@ def client_address(peer: str | None, forwarded_for: str | None, trusted: Sequenc
         if not is_in(address, trusted):
             break
     return address
+
+
+def stored_address(address: str | None, kept: Addresses) -> str | None:
+    """What is stored of an address that `client_address` gave: `203.0.113.0` for `203.0.113.7`, truncated."""
+    if address is None or kept is Addresses.NONE:
+        return None
+    return address if kept is Addresses.FULL else _truncated(address)
+
+
+@lru_cache(maxsize=4096)
+def _truncated(address: str) -> str:
+    bits = _KEPT_BITS[ip_address(address).version]
+    return str(ip_network(f"{address}/{bits}", strict=False).network_address)
 
 
 @lru_cache(maxsize=4096)

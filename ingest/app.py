@@ -83,8 +83,9 @@ def now_ms() -> int:
 
 
 def rules_of(config: Config) -> Rules:
-    """The configured rules on clicks."""
-    return Rules(config.clicks.window, config.clicks.min_age, config.clicks.park_unknown)
+    """The configured rules on clicks and addresses."""
+    clicks = config.clicks
+    return Rules(clicks.window, clicks.min_age, clicks.park_unknown, config.privacy.addresses)
 
 
 def keep_of(config: Config) -> Keep:

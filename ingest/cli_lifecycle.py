@@ -17,6 +17,7 @@ from ingest.cli_options import AsJson, ConfigFile
 def add_lifecycle_commands(app: typer.Typer) -> None:
     """Add them to the command line."""
     app.command()(partitions)
+    app.command()(erase)
 
 
 def partitions(
@@ -48,3 +49,19 @@ def partitions(
         raise typer.Exit(asyncio.run(drop_due(quietly(config), dry_run=dry_run)))
     else:
         asyncio.run(show_partitions(quietly(config), as_json=as_json))
+
+
+def erase(
+    click_id: Annotated[str, typer.Argument(metavar="CLICK_ID", help="Whose personal data.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be erased, and erase nothing.")] = False,
+    made_by: Annotated[
+        str | None, typer.Option("--by", metavar="NAME", help="Who is on record for it; none: who is logged in.")
+    ] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Erase what a click and its postbacks brought beside ids and money: parameters and senders' addresses. Idempotent.
+    Exits with 1 if something was left for now."""
+    from ingest.commands.erase import erase_click
+    from ingest.commands.session import quietly
+
+    raise typer.Exit(asyncio.run(erase_click(quietly(config), click_id, made_by, dry_run=dry_run)))

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from dedup.address import parse_address
+from ingest.addresses import Addresses
 
 ENV_PREFIX = "POSTBACK_"
 EMBEDDED = "embedded"
@@ -74,14 +75,6 @@ class LogLevel(StrEnum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
-
-
-class Addresses(StrEnum):
-    """What is stored of a sender's address: all of it, its network (/24, /48), or nothing."""
-
-    FULL = "full"
-    TRUNCATED = "truncated"
-    NONE = "none"
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

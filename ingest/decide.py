@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from dedup.policy import Claim, claim_for, uuid_text
 from ingest import money
-from ingest.addresses import is_in
+from ingest.addresses import Addresses, is_in, stored_address
 from ingest.catalog import Advertiser, Campaign, Goal, GoalType, Rate, Snapshot, Status, token_digest
 from ingest.clicks import Click
 from ingest.iso import CURRENCIES
@@ -31,11 +31,12 @@ Trace = Callable[[str, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What holds where a campaign sets nothing of its own; milliseconds."""
+    """What holds where a campaign sets nothing of its own, milliseconds; and what is stored of senders' addresses."""
 
     window_ms: int
     min_age_ms: int = 0
     park_unknown_ms: int = 0
+    addresses: Addresses = Addresses.FULL
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False):
@@ -95,6 +96,24 @@ def decide(
 ) -> Decision:
     """Decide one postback. `click` is the one that its click_id names, None where there is none; `signed` what it is
     signed with; `proven_for` the advertiser whose it was found to be before."""
+    decision = _decide(receipt, postback, click, snapshot, rules, trace, signed, proven_for)
+    if rules.addresses is Addresses.FULL:
+        return decision
+    # Only now: rules on addresses have seen all of it.
+    record = decision.record
+    return replace(decision, record=replace(record, remote_ip=stored_address(record.remote_ip, rules.addresses)))
+
+
+def _decide(
+    receipt: Receipt,
+    postback: Postback,
+    click: Click | None,
+    snapshot: Snapshot,
+    rules: Rules,
+    trace: Trace | None,
+    signed: Signed | None,
+    proven_for: int | None,
+) -> Decision:
     campaign = snapshot.campaigns.get(click.campaign_id) if click else None
     try:
         return _accept(receipt, postback, click, campaign, snapshot, rules, trace, signed, proven_for)

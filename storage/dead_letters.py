@@ -40,7 +40,7 @@ async def newest_dead_letters(connection: Connection, limit: int) -> tuple[list[
     """The newest `limit`, in the order they came, and how many there are in all."""
     sql = queries("dead_letters")
     rows = await connection.fetch(sql["newest"], limit)
-    return [_dead_letter(row) for row in rows], await connection.fetchval(sql["count"])
+    return [read_dead_letter(row) for row in rows], await connection.fetchval(sql["count"])
 
 
 async def dead_letter_ids(connection: Connection) -> list[int]:
@@ -51,7 +51,7 @@ async def dead_letter_ids(connection: Connection) -> list[int]:
 async def fetch_dead_letter(connection: Connection, dead_letter_id: int) -> DeadLetter | None:
     """One by its id."""
     row = await connection.fetchrow(queries("dead_letters")["one"], dead_letter_id)
-    return _dead_letter(row) if row else None
+    return read_dead_letter(row) if row else None
 
 
 async def discard_dead_letters(connection: Connection, ids: Sequence[int]) -> set[int]:
@@ -59,6 +59,7 @@ async def discard_dead_letters(connection: Connection, ids: Sequence[int]) -> se
     return {row[0] for row in await connection.fetch(queries("dead_letters")["discard"], list(ids))}
 
 
-def _dead_letter(row: Row) -> DeadLetter:
+def read_dead_letter(row: Row) -> DeadLetter:
+    """One as its row has it."""
     entry = Entry(row["entry_id"].encode(), row["kind"].encode(), row["payload"], row["prior"])
     return DeadLetter(row["dead_letter_id"], row["failed_at"], entry, row["error"])

@@ -6,6 +6,7 @@ SELECT count(*)
 FROM postback_log AS log
 WHERE outcome = 'rejected' AND reason = ANY ($1::text[]) AND received_at >= $2 AND received_at < $3
     AND ($4::bigint IS NULL OR campaign_id IS NULL OR campaign_id = $4)
+    AND params <> '{"_erased": true}'
     AND NOT EXISTS (
         SELECT FROM replays
         WHERE replays.log_id = log.log_id AND replays.outcome <> 'rejected'
@@ -20,6 +21,7 @@ SELECT
 FROM postback_log AS log
 WHERE outcome = 'rejected' AND reason = ANY ($1::text[]) AND received_at >= $2 AND received_at < $3
     AND ($4::bigint IS NULL OR campaign_id IS NULL OR campaign_id = $4)
+    AND params <> '{"_erased": true}'
     AND NOT EXISTS (
         SELECT FROM replays
         WHERE replays.log_id = log.log_id AND replays.outcome <> 'rejected'

@@ -170,7 +170,7 @@ async def test_a_month_is_dropped_when_its_file_holds_it(
     await fold_all(connection)
     config = Config(postgres=PostgresConfig(dsn=postgres_dsn), redis=RedisConfig(url=EXTERNAL_REDIS))
     now = f"{datetime.now(UTC):%Y-%m}"
-    for table, month, path, said in (
+    for table, of, name, said in (
         ("conversions", now, "a.csv.gz", "rows may still come"),
         ("postback_log", now, "a.csv.gz", "rows may still come"),
         ("conversions", "2019-01", "a.csv.gz", "no partition of 2019-01"),
@@ -179,7 +179,7 @@ async def test_a_month_is_dropped_when_its_file_holds_it(
         ("conversions", "2020-01", "a.csv", "must end in"),
     ):
         with pytest.raises(CommandError, match=said):
-            await archive_month(config, table, month, tmp_path / path, dry_run=False)
+            await archive_month(config, table, of, tmp_path / name, dry_run=False)
     attached = await list_partitions(connection, FOR_EVER)
     month = next(one for one in attached if one.name == "conversions_2020_01")
 

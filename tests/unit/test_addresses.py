@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.addresses import client_address, parse_networks
+from ingest.addresses import Addresses, client_address, parse_networks, stored_address
 
 TRUSTED = parse_networks(["10.0.0.0/8", "192.0.2.1", "fd00::/8", "::1"])
 
@@ -86,3 +86,17 @@ def test_networks() -> None:
 def test_what_is_no_network_is_named(text: str) -> None:
     with pytest.raises(ValueError, match=text.replace(".", r"\.") or "''"):
         parse_networks(["10.0.0.0/8", text])
+
+
+@pytest.mark.parametrize(
+    ("address", "truncated"),
+    [
+        ("203.0.113.77", "203.0.113.0"),
+        ("2001:db8:1:2:3::4", "2001:db8:1::"),
+        (None, None),
+    ],
+)
+def test_what_is_stored_of_an_address(address: str | None, truncated: str | None) -> None:
+    assert stored_address(address, Addresses.FULL) == address
+    assert stored_address(address, Addresses.TRUNCATED) == truncated
+    assert stored_address(address, Addresses.NONE) is None

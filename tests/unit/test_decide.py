@@ -7,6 +7,7 @@ from uuid import UUID
 import pytest
 
 from dedup.policy import TrackMultiple, claim_for
+from ingest.addresses import Addresses
 from ingest.catalog import ExchangeRates, GoalType, PayoutOf, RateKey, Snapshot, Status
 from ingest.clicks import Click
 from ingest.decide import Decision, Receipt, Rules, decide
@@ -613,3 +614,15 @@ def test_a_decision_depends_on_its_input_only() -> None:
     assert run({"txn_id": "t"}) == run({"txn_id": "t"})
     other = run({"txn_id": "t"}, at=Receipt(UUID(int=7).bytes, receipt().received_us))
     assert other.claim == run({"txn_id": "t"}).claim
+
+
+@pytest.mark.parametrize(
+    ("kept", "stored"), [(Addresses.FULL, "192.0.2.7"), (Addresses.TRUNCATED, "192.0.2.0"), (Addresses.NONE, None)]
+)
+def test_rules_see_the_whole_address_whatever_is_stored_of_it(kept: Addresses, stored: str | None) -> None:
+    catalog = snapshot(campaign(INSTALL, default=INSTALL, of=advertiser(networks=["192.0.2.7/32"])))
+    rules = Rules(window_ms=90 * DAY_MS, addresses=kept)
+    accepted = run(catalog=catalog, rules=rules)
+    assert (accepted.kind, accepted.record.remote_ip) == (Kind.CONVERSION, stored)
+    rejected = run({"goal": "none"}, catalog=catalog, rules=rules)
+    assert (rejected.kind, rejected.record.remote_ip) == (Kind.REJECTION, stored)
