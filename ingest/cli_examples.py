@@ -51,7 +51,7 @@ def add_examples(app: typer.Typer, prefix: str = "") -> None:
     """To every command that was added before, and to those of its groups."""
     for command in app.registered_commands:
         name = command.name or getattr(command.callback, "__name__", "")
-        if examples := EXAMPLES.get(prefix + name):
+        if examples := EXAMPLES.get(f"{prefix}{name}"):
             # \b: a paragraph whose lines stay as they are.
             command.epilog = "Examples:\n\n\b\n" + "\n".join(f"  postback {example}" for example in examples)
     for group in app.registered_groups:
