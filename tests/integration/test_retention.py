@@ -20,6 +20,7 @@ from ingest.commands.session import CommandError
 from ingest.config import Config, Duration, PostgresConfig, RedisConfig, RetentionConfig
 from storage.archive import count_records, drop_archived, write_month
 from storage.export import ExportConnection
+from storage.outbox import look_at_touched
 from storage.partitions import Table, ensure_ahead, ensure_months
 from storage.postgres import Connection, Pool, close, connect
 from storage.records import Kind
@@ -76,6 +77,14 @@ async def _fill(pool: Pool, connection: Connection) -> None:
     await pool.execute(
         "INSERT INTO outbound_messages (conversion_id, clicked_at, postback_id, payout, until)"
         " SELECT conversion_id, clicked_at, 1, payout, now() FROM conversions"
+    )
+
+
+async def _template(pool: Pool) -> None:
+    await pool.execute("INSERT INTO publishers (id, name) VALUES (10, 'Ten')")
+    await pool.execute(
+        "INSERT INTO publisher_postbacks (publisher_id, url, host, changed_by, created_at)"
+        " VALUES (10, 'https://ten.example/', 'ten.example', 'a test', '2000-01-01')"
     )
 
 
@@ -158,6 +167,17 @@ async def test_what_is_old_is_dropped_and_stays_counted(
 
     noted = await pool.fetch("SELECT table_name, dropped_by FROM dropped_partitions WHERE month = '2020-01-01'")
     assert {tuple(row) for row in noted} == {(table, "a test") for table in TABLES}
+    # Publishers are told of nothing in it a second time, though their messages are gone.
+    await _template(pool)
+    await ensure_months(connection, "conversions", [date(2020, 1, 1)])
+    identity = conversion_id("click", OLD_MS, 1000, b"txn-0")
+    again = conversion(0, clicked_ms=OLD_MS, received_us=OLD_MS * 1000, conversion_id=identity)
+    await store(pool, [entry(again), entry(conversion(500))])
+    looked = await look_at_touched(connection, DAY_MS)
+    assert looked is not None
+    assert (looked.count, looked.made) == (2, 1)
+
+    await pool.execute("DROP TABLE conversions_2020_01")
     made = await ensure_ahead(connection, datetime(2020, 2, 2, tzinfo=UTC), 90 * DAY_MS)
     assert "conversions_2020_01" not in made
     assert "conversions_2020_02" in made
