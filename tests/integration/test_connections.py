@@ -360,26 +360,27 @@ async def _rest(reader: asyncio.StreamReader) -> bytes:
 
 
 async def test_where_all_are_in_use_the_next_is_told_so(client: Client) -> None:
-    used = []
-    for _ in range(195):
+    used: list[asyncio.StreamWriter] = []
+
+    async def ask() -> bytes:
         reader, writer = await connect(client)
-        writer.write(get())
-        await reader.readuntil(b"\r\n\r\n")
         used.append(writer)
-    refused = []
-    for _ in range(20):
-        reader, writer = await connect(client)
         writer.write(get())
         try:
-            refused.append(await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5))
+            return await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
         except (ConnectionError, asyncio.IncompleteReadError):  # its own request crossed with the refusal
-            refused.append(b"HTTP/1.1 503 ")
-        used.append(writer)
+            return b"HTTP/1.1 503 "
+
+    try:
+        # At once: one after the other, the first would be idle for too long, and closed, before the last one comes.
+        await asyncio.gather(*(ask() for _ in range(195)))
+        refused = [await ask() for _ in range(20)]
+    finally:
+        for writer in used:
+            writer.close()
     told = [head for head in refused if head.startswith(b"HTTP/1.1 503 ")]
     assert len(told) > 5
     assert any(b"Retry-After: 5" in head for head in told)
-    for writer in used:
-        writer.close()
     await eventually(lambda: _status(client), lambda status: status == 200)
 
 
