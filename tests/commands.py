@@ -4,6 +4,7 @@ does for a user is in tests/integration/test_cli.py."""
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -17,8 +18,11 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from ingest import cli, commands
+from ingest.engines.launcher import PR_SET_PDEATHSIG
 
 TIMEOUT_S: Final = 60.0
+MOST_FILES: Final = 256
+"""More than a process has open that has only imported things."""
 
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(
@@ -88,7 +92,11 @@ def run_command(arguments: Sequence[str], *, env: Mapping[str, str], cwd: Path, 
 
 
 def _become(arguments: list[str], env: Mapping[str, str], cwd: str, streams: Sequence[str]) -> None:
-    """In the fork: be the command."""
+    """In the fork: be the command. It is told to end when whoever forked it ends, and that one ends with pytest: so it
+    must not hold the pipe by which the end of pytest is seen, nor hand it on."""
+    os.closerange(3, MOST_FILES)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     for descriptor, path in enumerate(streams):
         opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND if descriptor else os.O_RDONLY, 0o600)
         os.dup2(opened, descriptor)
