@@ -170,7 +170,7 @@ async def exchange(program: Program, pieces: list[bytes], *, then: bytes, half_c
 
 async def _answer(reader: asyncio.StreamReader, *, has_body: bool) -> bytes | None:
     try:
-        async with asyncio.timeout(6):
+        async with asyncio.timeout(30):
             head = await reader.readuntil(b"\r\n\r\n")
             length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
             body = await reader.readexactly(int(length[1])) if length and has_body else b""
