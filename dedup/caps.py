@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
 from dedup.cap_types import Charge, End, Hold, Open, Standing
-from dedup.cluster import ClusterClient, Command
+from dedup.cluster import ClusterClient
+from dedup.durability import CONFIRM_MS, Durability, run_confirmed
 from dedup.port import QueueUnavailableError
-from dedup.redis import CONFIRM_MS, MAX_CALL, Durability
-from dedup.scripts import CLIENT_ERRORS, Client, Script, run_together
+from dedup.redis import MAX_CALL
+from dedup.scripts import CLIENT_ERRORS, Client, Script
 
 HELD: Final = 0
 UNKNOWN: Final = -1
@@ -63,7 +64,15 @@ class CapCounters:
                     args += (charge.counter, charge.scope, charge.start_ms, charge.amount, charge.limit)
             try:
                 async with self._calls:
-                    found: list[int] = await self._confirmed([_key(one.campaign_id) for one in part], args)
+                    # As durable as claims are: a counter that a failover sets back would let more pass.
+                    found: list[int] = await run_confirmed(
+                        self._client,
+                        self._reserve,
+                        [_key(one.campaign_id) for one in part],
+                        args,
+                        self._durability,
+                        CONFIRM_MS[self._durability],
+                    )
             except CLIENT_ERRORS as error:
                 log.warning("caps cannot be asked, nothing was accepted", error=str(error))
                 return [UNAVAILABLE] * len(part)
@@ -146,17 +155,6 @@ class CapCounters:
             int(taken or 0) if since is not None and charge.start_ms >= int(since) else None
             for charge, taken, since in zip(charges, found[::2], found[1::2], strict=True)
         ]
-
-    async def _confirmed(self, keys: list[bytes], args: Sequence[Any]) -> Any:
-        """As durable as claims are: a counter that a failover sets back would let more pass."""
-        if self._durability is Durability.WRITTEN:
-            return await self._reserve.run(self._client, keys, args)
-        timeout_ms = CONFIRM_MS[self._durability]
-        is_synced = self._durability is Durability.FSYNCED
-        confirm: Command = ("WAITAOF", 1, 0, timeout_ms) if is_synced else ("WAIT", 1, timeout_ms)
-        found, reached = await run_together(self._client, keys[0], [self._reserve.whole(keys, args), confirm])
-        count: int = reached[0] if isinstance(reached, list) else reached
-        return found if count else [UNAVAILABLE] * len(keys)
 
     def _parts(self, campaigns: Sequence[int]) -> list[list[int]]:
         """Places of what can go into one call: on a cluster each campaign has a slot of its own."""

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from enum import StrEnum
 from typing import Any, Final
 from zlib import crc32
 
 import structlog
-from redis.exceptions import RedisError
 
 from dedup.cluster import Command
+from dedup.durability import CONFIRM_MS, Durability, confirmation, is_confirmed, run_confirmed
 from dedup.port import TOKEN_BYTES, CachedClick, Entry, QueueUnavailableError, Verdict
 from dedup.scripts import CLIENT_ERRORS, Client, Script, ask_primaries, run_together
 
@@ -30,23 +29,6 @@ _PROBE_MS: Final = 20
 _PROBE_S: Final = 1.0
 
 log = structlog.get_logger()
-
-
-class Durability(StrEnum):
-    """What an accepted claim has been through: in Redis' memory and log, that log on disk, on a replica too."""
-
-    WRITTEN = "written"
-    FSYNCED = "fsynced"
-    REPLICATED = "replicated"
-
-
-CONFIRM_MS: Final = {Durability.WRITTEN: 0, Durability.FSYNCED: 1_500, Durability.REPLICATED: 500}
-"""How long a claim may take until it is confirmed. Some fsync once a second."""
-
-
-def time_limit_s(durability: Durability) -> float:
-    """How long the client must wait for a reply at least, so that Redis gives up first."""
-    return max(1.0, CONFIRM_MS[durability] / 1_000 + 0.5)
 
 
 class RedisDeduplicator:
@@ -118,7 +100,9 @@ class RedisDeduplicator:
                 value = entry.token + entry.fact
                 args += (entry.kind, entry.payload, entry.field.encode(), value, entry.expires_ms)
         try:
-            letters = await self._run_claim(keys, args)
+            letters: bytes = await run_confirmed(
+                self._client, self._claim, keys, args, self._durability, self._durability_timeout_ms
+            )
         except CLIENT_ERRORS as error:
             self._doubt(partition)
             log.warning("claim failed, nothing was accepted", partition=partition, error=str(error))
@@ -126,22 +110,6 @@ class RedisDeduplicator:
         if not letters:
             return [Verdict.FULL] * len(entries)
         return [_VERDICTS[letter] for letter in letters]
-
-    async def _run_claim(self, keys: list[bytes], args: list[bytes | int]) -> bytes:
-        if self._durability is Durability.WRITTEN:
-            letters: bytes = await self._claim.run(self._client, keys, args)
-            return letters
-        # WAITAOF and WAIT speak of the writes of their own connection.
-        commands = [self._claim.whole(keys, args), self._confirmation(self._durability_timeout_ms)]
-        letters, reached = await run_together(self._client, keys[0], commands)
-        if not _is_confirmed(reached):
-            raise RedisError(f"not {self._durability.value} within {self._durability_timeout_ms} ms")
-        return letters
-
-    def _confirmation(self, timeout_ms: int) -> Command:
-        if self._durability is Durability.FSYNCED:
-            return "WAITAOF", 1, 0, timeout_ms
-        return "WAIT", 1, timeout_ms
 
     async def claimed(self, click_id: str, field: str) -> bytes | None:
         """The fact that is claimed in the click's field, None where nothing is. For looking only: by the time it is
@@ -169,11 +137,11 @@ class RedisDeduplicator:
         return None
 
     def _probe(self) -> Command:
-        return ("PING",) if self._durability is Durability.WRITTEN else self._confirmation(_PROBE_MS)
+        return ("PING",) if self._durability is Durability.WRITTEN else confirmation(self._durability, _PROBE_MS)
 
     def _is_well(self, reply: Any) -> bool:
         """What a probe was answered."""
-        return self._durability is Durability.WRITTEN or _is_confirmed(reply)
+        return self._durability is Durability.WRITTEN or is_confirmed(reply)
 
     def _doubt(self, partition: int) -> None:
         self._doubted[partition] = asyncio.get_running_loop().time() + DOUBT_S
@@ -221,9 +189,3 @@ class RedisDeduplicator:
 
         await asyncio.gather(*(one_partition(partition, mine) for partition, mine in places.items()))
         return results
-
-
-def _is_confirmed(reply: Any) -> bool:
-    """Of WAIT: how many replicas; of WAITAOF: [disks of its own, disks of replicas]."""
-    count: int = reply[0] if isinstance(reply, list) else reply
-    return count >= 1

@@ -14,7 +14,8 @@ import structlog
 
 from dedup.caps import CapCounters
 from dedup.client import connect as connect_redis
-from dedup.redis import Durability, RedisDeduplicator, time_limit_s
+from dedup.durability import Durability, time_limit_s
+from dedup.redis import RedisDeduplicator
 from dedup.scripts import Client
 from ingest.addresses import parse_networks
 from ingest.admin import AdminKey, ensure_admin_key

@@ -13,8 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dedup.caps import CapCounters
 from dedup.client import connect as connect_redis
+from dedup.durability import Durability, time_limit_s
 from dedup.port import QueueUnavailableError
-from dedup.redis import Durability, RedisDeduplicator, time_limit_s
+from dedup.redis import RedisDeduplicator
 from ingest.app import expiry, now_ms, rules_of
 from ingest.cap_gate import CapGate
 from ingest.cap_recount import CapRecount

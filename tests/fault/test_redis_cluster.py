@@ -14,8 +14,9 @@ from msgspec.structs import replace
 
 from dedup.client import connect
 from dedup.cluster import ClusterClient
+from dedup.durability import CONFIRM_MS, Durability
 from dedup.port import CachedClick, Entry, Verdict
-from dedup.redis import CONFIRM_MS, DOUBT_S, Durability, RedisDeduplicator
+from dedup.redis import DOUBT_S, RedisDeduplicator
 from ingest.config import Ack
 from ingest.engines.checks import Severity, check_redis
 from storage.queue import queue_key

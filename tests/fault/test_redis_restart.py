@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from dedup.client import connect
+from dedup.durability import Durability, time_limit_s
 from dedup.port import Entry, Verdict
-from dedup.redis import Durability, RedisDeduplicator, time_limit_s
+from dedup.redis import RedisDeduplicator
 from ingest.config import Ack
 from tests.clusters import Node, lasting_ports, wait_until
 from tests.eventually import eventually

@@ -20,8 +20,9 @@ from redis.asyncio import Redis
 from redis.crc import key_slot
 
 from dedup.client import connect
+from dedup.durability import Durability
 from dedup.port import CachedClick, Entry, QueueUnavailableError, Verdict
-from dedup.redis import MAX_CALL, Durability, RedisDeduplicator
+from dedup.redis import MAX_CALL, RedisDeduplicator
 from dedup.scripts import Client
 from ingest.engines.binaries import find_valkey
 from tests import servers
