@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from hmac import compare_digest
 
 import msgspec
-from msgspec.structs import replace
 
 from dedup.policy import Claim, claim_for, uuid_text
 from ingest import money
@@ -96,34 +95,13 @@ def decide(
 ) -> Decision:
     """Decide one postback. `click` is the one that its click_id names, None where there is none; `signed` what it is
     signed with; `proven_for` the advertiser whose it was found to be before."""
-    decision = _decide(receipt, postback, click, snapshot, rules, trace, signed, proven_for)
-    if rules.addresses is Addresses.FULL:
-        return decision
-    # Only now: rules on addresses have seen all of it.
-    record = decision.record
-    return replace(decision, record=replace(record, remote_ip=stored_address(record.remote_ip, rules.addresses)))
-
-
-def _decide(
-    receipt: Receipt,
-    postback: Postback,
-    click: Click | None,
-    snapshot: Snapshot,
-    rules: Rules,
-    trace: Trace | None,
-    signed: Signed | None,
-    proven_for: int | None,
-) -> Decision:
     campaign = snapshot.campaigns.get(click.campaign_id) if click else None
     try:
         return _accept(receipt, postback, click, campaign, snapshot, rules, trace, signed, proven_for)
     except _RefusedError as refused:
         if trace:
             trace("refused", f"{refused.refusal.reason}: {refused.refusal.detail}")
-        rejected = _reject(receipt, postback, click, campaign, refused.refusal)
-        if refused.refusal.reason is Reason.UNKNOWN_CLICK and rules.park_unknown_ms:
-            return replace(rejected, kind=Kind.PARKED)
-        return rejected
+        return _reject(receipt, postback, click, campaign, rules, refused.refusal)
 
 
 def _accept(
@@ -219,7 +197,7 @@ def _accept(
         sale.original_currency,
         sale.rate_nanos,
         postback.event_ms,
-        receipt.remote_ip,
+        stored_address(receipt.remote_ip, rules.addresses),
         params,
     )
     expires_ms = click.clicked_ms + window_ms
@@ -296,19 +274,21 @@ def _sale(postback: Postback, campaign: Campaign, rate: Rate, snapshot: Snapshot
 
 def _amounts(rate: Rate, sale: Sale) -> tuple[int, int]:
     """Revenue and payout in micros."""
-    base_micros = sale.micros or 0
-    revenue_micros = money.price(rate.revenue, base_micros)
-    payout_base = base_micros if rate.payout_of == "sale" else revenue_micros
-    payout_micros = money.price(rate.payout, payout_base)
+    revenue_micros, payout_micros = money.amounts(rate, sale.micros or 0)
     if revenue_micros >= money.LIMIT_MICROS or payout_micros >= money.LIMIT_MICROS:
         raise _RefusedError(Reason.BAD_AMOUNT, "sale_amount: too large")
     return revenue_micros, payout_micros
 
 
 def _reject(
-    receipt: Receipt, postback: Postback, click: Click | None, campaign: Campaign | None, refusal: Refusal
+    receipt: Receipt,
+    postback: Postback,
+    click: Click | None,
+    campaign: Campaign | None,
+    rules: Rules,
+    refusal: Refusal,
 ) -> Decision:
-    """For the log, with all that was sent: enough to decide it again."""
+    """For the log, or to be parked, with all that was sent: enough to decide it again."""
     sent: dict[str, object] = {
         "sale_amount": postback.sale_amount,
         "currency": postback.currency,
@@ -326,13 +306,14 @@ def _reject(
         click_id=postback.click_id,
         goal_value=postback.goal,
         txn_id=postback.txn_id,
-        remote_ip=receipt.remote_ip,
+        remote_ip=stored_address(receipt.remote_ip, rules.addresses),
         params=postback.params | {name: value for name, value in sent.items() if value is not None},
     )
+    is_parked = refusal.reason is Reason.UNKNOWN_CLICK and rules.park_unknown_ms > 0
     return Decision(
         receipt,
         record,
-        Kind.REJECTION,
+        Kind.PARKED if is_parked else Kind.REJECTION,
         refusal=refusal,
         advertiser=campaign.advertiser if campaign else None,
     )
