@@ -12,7 +12,7 @@ from typing import Final, Protocol, cast
 from storage.dead_letters import DeadLetter
 from storage.faults import Fault, MalformedError, classify
 from storage.partitions import ensure_months, month_of
-from storage.postgres import Connection, OverdueError, Pool, borrowed
+from storage.postgres import Connection, OverdueError, Pool, borrowed, rows_of
 from storage.queue import Entry
 from storage.records import COLUMNS, Kind, escape
 from storage.sqlfiles import queries
@@ -22,7 +22,7 @@ _TABLE: Final = "incoming_v1"
 _TABLE_COLUMNS: Final = ("kind", "prior", *COLUMNS)
 _PREFIXES: Final = {kind.encode(): kind.encode() + b"\t\t" for kind in Kind}
 _CONVERSION: Final = Kind.CONVERSION.encode()
-_PARKED: Final = f"{Kind.PARKED}\t".encode()
+_PARKED: Final = Kind.PARKED.encode()
 _RECEIVED: Final = COLUMNS.index("received_us")
 _CLICKED: Final = COLUMNS.index("clicked_ms")
 _STATUS_SIGN: Final = GIVEN.encode()
@@ -126,30 +126,31 @@ class BatchStore:
     async def _transaction(self, entries: Sequence[Entry], dead_letter_id: int | None) -> BatchCounts:
         async with self._connection() as connection, connection.transaction(isolation="read_committed"):
             if dead_letter_id is not None:
-                deleted = _rows(await connection.execute(self._sql["delete_dead_letter"], dead_letter_id))
+                deleted = rows_of(await connection.execute(self._sql["delete_dead_letter"], dead_letter_id))
                 if not deleted:
                     raise LookupError(f"dead letter {dead_letter_id} is gone")
             return await self._write(connection, entries)
 
     async def _write(self, connection: _CopyConnection, entries: Sequence[Entry]) -> BatchCounts:
-        lines, conversions, others = _lines(entries)
+        lines, conversions, parkings = _lines(entries)
+        others = len(entries) - conversions - parkings
         await connection.execute(self._sql["create_incoming"])
         copied = await connection.copy_to_table(_TABLE, source=memoryview(lines), columns=_TABLE_COLUMNS, format="text")
-        if _rows(copied) != len(entries):
+        if rows_of(copied) != len(entries):
             raise MalformedError("the payload is not one line")
         new = logged = moved = parked = 0
         if conversions:
-            new = _rows(await connection.execute(self._sql["insert_conversions"]))
+            new = rows_of(await connection.execute(self._sql["insert_conversions"]))
         if others:
-            logged += _rows(await connection.execute(self._sql["insert_log"]))
-        if others and _PARKED in lines:
-            parked = _rows(await connection.execute(self._sql["insert_parked"]))
+            logged += rows_of(await connection.execute(self._sql["insert_log"]))
+        if parkings:
+            parked = rows_of(await connection.execute(self._sql["insert_parked"]))
         if new < conversions:
-            logged += _rows(await connection.execute(self._sql["log_repeats"]))
+            logged += rows_of(await connection.execute(self._sql["log_repeats"]))
         # These are looked for in the lines, which costs next to nothing; a txn_id that looks like it does no harm.
         if _STATUS_SIGN in lines:  # a single byte is found an order of magnitude faster
             if (others or new < conversions) and _SAYS_A_STATUS in lines:
-                moved = _rows(await connection.execute(self._sql["insert_status_changes"], new < conversions))
+                moved = rows_of(await connection.execute(self._sql["insert_status_changes"], new < conversions))
             if conversions and _IS_HELD in lines:
                 await connection.execute(self._sql["insert_holds"])
         return BatchCounts(len(entries), new, conversions - new, logged, moved=moved, parked=parked)
@@ -185,9 +186,9 @@ class BatchStore:
 
 
 def _lines(entries: Sequence[Entry]) -> tuple[bytes, int, int]:
-    """The batch as COPY text, and how many of its rows are conversions and how many are not."""
+    """The batch as COPY text, and how many of its rows are conversions and how many are parked."""
     parts: list[bytes] = []
-    conversions = 0
+    conversions = parkings = 0
     for entry in entries:
         prefix = _PREFIXES.get(entry.kind)
         if prefix is None:
@@ -196,13 +197,10 @@ def _lines(entries: Sequence[Entry]) -> tuple[bytes, int, int]:
             prefix = entry.kind + b"\t" + escape(entry.prior.decode(errors="backslashreplace")).encode() + b"\t"
         if entry.kind == _CONVERSION:
             conversions += 1
+        elif entry.kind == _PARKED:
+            parkings += 1
         parts += (prefix, entry.payload, b"\n")
-    return b"".join(parts), conversions, len(entries) - conversions
-
-
-def _rows(status: str) -> int:
-    """The number of rows in a command's status: "INSERT 0 5" is 5."""
-    return int(status.rpartition(" ")[2])
+    return b"".join(parts), conversions, parkings
 
 
 def _months(entries: Iterable[Entry], column: int, *, per_ms: int) -> set[date]:

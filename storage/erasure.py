@@ -12,7 +12,7 @@ import orjson
 
 from storage.dead_letters import DeadLetter, discard_dead_letters, read_dead_letter
 from storage.partitions import ensure_months
-from storage.postgres import Connection
+from storage.postgres import Connection, rows_of
 from storage.records import COLUMNS, Kind, escape
 from storage.sqlfiles import queries
 
@@ -52,7 +52,7 @@ async def erase(connection: Connection, click_id: str, made_by: str, *, is_dry: 
         async with connection.transaction(isolation="read_committed"):
             for table in _TABLES:
                 done = await connection.execute(sql[table], click_id, timeout=TIMEOUT_S)
-                rows[table] = int(done.rpartition(" ")[2])
+                rows[table] = rows_of(done)
             rows["dead_letters"] = await _erase_dead_letters(connection, click_id)
             left = await connection.fetchval(sql["parked_left"], click_id)
             digest = sha256(click_id.encode()).digest()

@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, BinaryIO, Final, Protocol
 
-from storage.postgres import Connection, Row
+from storage.postgres import Connection, Row, rows_of
 from storage.sqlfiles import queries
 
 CHUNK: Final = 20_000
@@ -80,7 +80,7 @@ async def stream_csv(
         done = await connection.copy_from_query(
             queries("export")[table], when.since, when.until, output=put, format="csv", header=True, timeout=TIMEOUT_S
         )
-    return int(done.rpartition(" ")[2])
+    return rows_of(done)
 
 
 async def stream_rows(

@@ -12,7 +12,7 @@ import orjson
 
 from storage.faults import Fault, classify
 from storage.partitions import ensure_months
-from storage.postgres import Connection, Row
+from storage.postgres import Connection, Row, rows_of
 from storage.sqlfiles import queries
 
 MAX_TOUCHED: Final = 1_000
@@ -163,7 +163,7 @@ async def settle(connection: Connection, ended: Sequence[Settled]) -> None:
 async def give_up(connection: Connection, hosts: Sequence[str]) -> int:
     """Messages to hosts that do not answer, whose time is over; how many."""
     status = await connection.execute(queries("outbox")["give_up"], list(hosts), MAX_GIVEN_UP)
-    return int(status.rpartition(" ")[2])
+    return rows_of(status)
 
 
 async def count_waiting(connection: Connection) -> int:
@@ -196,7 +196,7 @@ async def messages_of(
 async def retry_given_up(connection: Connection, publisher_id: int, give_up_ms: int) -> int:
     """What was given up of a publisher is tried anew; how many."""
     status = await connection.execute(queries("outbox")["retry"], publisher_id, give_up_ms)
-    return int(status.rpartition(" ")[2])
+    return rows_of(status)
 
 
 def _log_entry(attempt: Attempt) -> str:

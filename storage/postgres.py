@@ -101,6 +101,11 @@ class Pool(Protocol):
     async def close(self) -> None: ...
 
 
+def rows_of(status: str) -> int:
+    """The number of rows in a command's status: "INSERT 0 5" is 5."""
+    return int(status.rpartition(" ")[2])
+
+
 async def open_pool(dsn: str, size: int) -> Pool:
     """A pool of up to `size` connections, each opened when it is first needed: only then is a server missed.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from storage.postgres import Connection
+from storage.postgres import Connection, rows_of
 from storage.sqlfiles import queries
 
 
@@ -52,7 +52,7 @@ async def archive_postback(
         if postback_id is None:
             return None
         status = await connection.execute(sql["withdraw"], postback_id)
-    return int(status.rpartition(" ")[2])
+    return rows_of(status)
 
 
 async def sealed_secret(connection: Connection, publisher_id: int) -> str | None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Final, cast
 
 from storage.export import CHUNK, TIMEOUT_S, ExportConnection, TimeRange
-from storage.postgres import Connection, Row
+from storage.postgres import Connection, Row, rows_of
 from storage.sqlfiles import queries
 
 SLACK: Final = "3 days"
@@ -37,7 +37,7 @@ async def times_of_list(connection: Connection) -> tuple[datetime | None, dateti
 async def leave_out(connection: Connection, when: TimeRange) -> int:
     """Drop the lines whose time is not in the range; how many."""
     done = await connection.execute(queries("reconcile")["leave_out"], when.since, when.until)
-    return int(done.rpartition(" ")[2])
+    return rows_of(done)
 
 
 async def campaigns_of(connection: Connection, advertiser_id: int) -> list[int]:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Final, cast
 
 from storage.partitions import Table
-from storage.postgres import Connection
+from storage.postgres import Connection, rows_of
 from storage.sqlfiles import queries
 
 MAX_CLICKS: Final = 2_000
@@ -156,4 +156,4 @@ async def delete_old_clicks(connection: Connection, keep: Keep) -> int | None:
             return None
         await connection.fetch(sql["uncounted"])
         done = await connection.execute(sql["delete_clicks"], keep.window_ms, keep.clicks_ms, MAX_CLICKS)
-    return int(done.rpartition(" ")[2])
+    return rows_of(done)
