@@ -10,6 +10,7 @@ import structlog
 
 from ingest.metrics import Metrics
 from storage.activity import fetch_last_received
+from storage.backoff import pause
 from storage.postgres import AWAY, Pool, PostgresError
 
 EVERY_S: Final = 60.0
@@ -29,11 +30,7 @@ class AdvertiserDuty:
         """Until `stop`."""
         while not stop.is_set():
             await self.look()
-            try:
-                async with asyncio.timeout(EVERY_S):
-                    await stop.wait()
-            except TimeoutError:
-                continue
+            await pause(stop, EVERY_S)
 
     async def look(self) -> None:
         """Once."""

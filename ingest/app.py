@@ -186,7 +186,7 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
             looking = await open_pool(orders.postgres_dsn, LOOKING_CONNECTIONS)
             stack.push_async_callback(close_postgres, looking)
             console = await open_console(
-                config, service, keys, vault, looking, deduplicator, redis, lambda: feed.snapshot, receiver
+                config, service, keys, vault, looking, deduplicator, counters, redis, lambda: feed.snapshot, receiver
             )
         operations = Operations(metrics, intake.problem)
         app = receiver_app(
@@ -227,6 +227,7 @@ async def open_console(
     vault: Vault,
     pool: Pool,
     deduplicator: RedisDeduplicator,
+    counters: CapCounters,
     redis: Client,
     snapshot: Callable[[], Snapshot],
     receiver: Receiver,
@@ -242,7 +243,7 @@ async def open_console(
         vault,
         pool,
         claims=deduplicator,
-        caps=CapCounters(redis),
+        caps=counters,
         snapshot=snapshot,
         rules=rules_of(config),
         redis=redis,

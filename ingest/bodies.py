@@ -287,9 +287,7 @@ def _lines(body: bytes) -> Iterator[object]:
 
 
 def _item(value: object) -> Pairs | Fault:
-    if isinstance(value, Fault):
-        return value
-    if isinstance(value, _Flat):
+    if isinstance(value, Fault | _Flat):
         return value
     if not isinstance(value, tuple):
         return Fault(Reason.BAD_PARAMETER, "item: not a JSON object")

@@ -14,6 +14,7 @@ from ingest.cap_recount import FAILURES, CapRecount, Job
 from ingest.caps import Scope
 from ingest.catalog import CapMeasure, CapPeriod
 from ingest.metrics import Metrics
+from storage.backoff import pause
 from storage.caps import CapRow, read_caps
 from storage.postgres import Pool, borrowed
 
@@ -37,12 +38,7 @@ class CapDuty:
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`."""
         while not stop.is_set():
-            pause_s = await self._round()
-            try:
-                async with asyncio.timeout(pause_s):
-                    await stop.wait()
-            except TimeoutError:
-                continue
+            await pause(stop, await self._round())
 
     async def _round(self) -> float:
         """Seconds until the next one is due."""

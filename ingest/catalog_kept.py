@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from ingest.whole_file import whole_file
 from storage.rows import CatalogRows
 
 _HEADER: Final = b"postback catalog 2\n"
@@ -37,16 +36,8 @@ def decode_rows(data: bytes) -> CatalogRows:
 
 def keep_rows(path: Path, rows: CatalogRows) -> None:
     """Write the rows to `path`, readable by the owner only, in one step: a reader sees the old file or the new one."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # made with mode 0600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(encode_rows(rows))
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with whole_file(path) as file:
+        file.write(encode_rows(rows))
 
 
 def kept_path(data_dir: Path) -> Path:

@@ -15,6 +15,7 @@ from ingest.limits import RateLimiter
 from ingest.outcome import AWAY, SPOOLED, UNAVAILABLE, Outcome
 from ingest.recorder import Arrival, Recorder
 from ingest.spool import Segment, Spool, SpoolFullError, next_segment, used_bytes
+from storage.backoff import pause
 
 DRAIN_BATCH: Final = 256
 LOOK_EVERY_S: Final = 0.5
@@ -121,11 +122,7 @@ class Intake:
                 await self._look(stop)
             except OSError as error:
                 log.error("spool cannot be drained", folder=str(self._folder), error=str(error))
-            try:
-                async with asyncio.timeout(LOOK_EVERY_S):
-                    await stop.wait()
-            except TimeoutError:
-                continue
+            await pause(stop, LOOK_EVERY_S)
         await self._spool.seal()
 
     async def _look(self, stop: asyncio.Event) -> None:

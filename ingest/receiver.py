@@ -19,12 +19,11 @@ from ingest.intake import Intake
 from ingest.limits import ByteBudget
 from ingest.metrics import Metrics
 from ingest.outcome import UNAVAILABLE, Outcome, Result
-from ingest.reasons import Reason
 from ingest.recorder import Arrival
 from ingest.signatures import HEADER as SIGNATURE_HEADER
 from ingest.signatures import Route, Signed, signed_request
 from ingest.simple_request import SimpleRequest
-from ingest.wire import Fault, UnreadableError, read_body, read_bulk, read_query
+from ingest.wire import NO_CLICK_ID, Fault, UnreadableError, read_body, read_bulk, read_query
 
 MAX_BATCH: Final = 256
 MAX_KEY_BYTES: Final = 255
@@ -32,7 +31,6 @@ _BULK_CALLS: Final = 2
 _RANDOM: Final = random.Random()  # noqa: S311  ids must differ, not be secret; it is seeded by the system
 _VERSION_7: Final = 0x7 << 76 | 0x2 << 62
 _TAIL: Final = ~(0xF << 76 | 0x3 << 62)
-_NOTHING: Final = Fault(Reason.MISSING_CLICK_ID, "click_id: missing")
 
 
 def new_receipt(remote_ip: str | None) -> Receipt:
@@ -72,7 +70,7 @@ class Receiver:
         try:
             arrival = await self._read_one(request)
             if not arrival.pairs:
-                return self._refuse(400, _NOTHING)
+                return self._refuse(400, NO_CLICK_ID)
             outcome = await self._waiting.submit(arrival)
         except UnreadableError as error:
             return self._refuse(error.status, error.fault)

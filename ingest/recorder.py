@@ -19,7 +19,7 @@ from ingest.decide import Decision, Receipt, Rules, decide
 from ingest.outcome import AWAY, PARKED, UNAVAILABLE, Outcome, Result
 from ingest.reasons import Reason
 from ingest.signatures import Signed, signed_parameters
-from ingest.wire import Fault, Pairs, Postback
+from ingest.wire import NO_CLICK_ID, Fault, Pairs, Postback
 from storage.records import Kind, encode
 
 _RESULTS: Final = {
@@ -168,9 +168,7 @@ def read_postback(arrival: Arrival, click_id: str | None, click: Click | None, s
         postback = replace(postback, event_id=arrival.idempotency_key)
     if click_id is None or click_id == postback.click_id:
         return postback
-    fault = postback.fault
-    if fault is not None and fault.reason is Reason.MISSING_CLICK_ID:
-        fault = None
+    fault = None if postback.fault == NO_CLICK_ID else postback.fault
     return replace(postback, click_id=click_id, fault=fault)
 
 

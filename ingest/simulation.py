@@ -19,7 +19,6 @@ from ingest.clicks import Click, unpack_click
 from ingest.decide import Decision, Rules, decide
 from ingest.macros import is_macro
 from ingest.outcome import Outcome, Result
-from ingest.reasons import Reason
 from ingest.receiver import new_receipt
 from ingest.record_columns import column, record_columns, status_of
 from ingest.recorder import (
@@ -31,7 +30,7 @@ from ingest.recorder import (
     signature_of,
 )
 from ingest.text import BLANKS
-from ingest.wire import Fault, Pairs, Postback, UnreadableError, names_for, read_body, read_query
+from ingest.wire import NO_CLICK_ID, Fault, Pairs, Postback, UnreadableError, names_for, read_body, read_query
 from storage.clicks import fetch_clicks
 from storage.facts import stored_fact
 from storage.postgres import Pool
@@ -39,7 +38,6 @@ from storage.statuses import GIVEN
 
 _SAID: Final = ("click_id", "goal", "txn_id", "sale_amount", "currency", "event_id", "status")
 _ADDRESS: Final = re.compile("https?://|/", re.IGNORECASE)
-_NOTHING: Final = Fault(Reason.MISSING_CLICK_ID, "click_id: missing")
 
 
 class Claims(Protocol):
@@ -126,7 +124,7 @@ async def simulate(
     except UnreadableError as error:
         return _invalid(unreadable(error.status, error.fault), error.fault)
     if not pairs:
-        return _invalid(unreadable(400, _NOTHING), _NOTHING)
+        return _invalid(unreadable(400, NO_CLICK_ID), NO_CLICK_ID)
     return await _Simulator(snapshot, rules, claims, pool, caps).run(Arrival(new_receipt(remote_ip), pairs))
 
 

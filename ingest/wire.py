@@ -80,6 +80,7 @@ _NAMES_OF: Final = {
 }
 FIELDS: Final = tuple(_NAMES_OF)
 """The standard names."""
+NO_CLICK_ID: Final = Fault(Reason.MISSING_CLICK_ID, "click_id: missing")
 _TEXT_FIELDS: Final = ("click_id", "goal", "txn_id", "event_id")
 STATUSES: Final = frozenset({"approved", "pending", "rejected", "cancelled"})
 _DROPPED: Final = "_dropped"
@@ -206,7 +207,7 @@ def interpret(
             params["event_time"], time_cut = clean(event_time, MAX_PARAM_BYTES)
             cut += time_cut
     if click_id is None:
-        fault = fault or Fault(Reason.MISSING_CLICK_ID, "click_id: missing")
+        fault = fault or NO_CLICK_ID
 
     # A sender's own parameters of these names make way for the counts.
     dropped += (params.pop(_DROPPED, None) is not None) + (params.pop(_CUT, None) is not None)

@@ -4,7 +4,8 @@ and the backlog as a metric."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -13,6 +14,7 @@ from redis.exceptions import RedisError
 
 from dedup.scripts import Client
 from ingest.metrics import Metrics
+from storage.backoff import pause
 from storage.holds import release_holds
 from storage.partitions import ahead_until, ensure_ahead
 from storage.postgres import AWAY, Pool, PostgresError, borrowed
@@ -34,6 +36,24 @@ RETRY_S: Final = 30.0
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class _Duty:
+    """Something to do every so often; `problem` says what a failure means."""
+
+    every_s: float
+    problem: str
+    work: Callable[[], Awaitable[None]]
+
+    async def attempt(self) -> float:
+        """Seconds until it is due again."""
+        try:
+            await self.work()
+        except (*AWAY, PostgresError) as error:
+            log.warning(self.problem, error=str(error), again_in_s=RETRY_S)
+            return RETRY_S
+        return self.every_s
+
+
 class WriterDuties:
     """Runs beside a Writer; what fails is logged and tried again."""
 
@@ -52,22 +72,19 @@ class WriterDuties:
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`."""
         loop = asyncio.get_running_loop()
-        partitions_due = holds_due = rollups_due = retention_due = loop.time()
+        duties = (
+            _Duty(PARTITIONS_EVERY_S, "partitions cannot be made ahead", self._make_partitions),
+            _Duty(HOLDS_EVERY_S, "holds that have passed cannot be approved", self._release_holds),
+            _Duty(ROLLUPS_EVERY_S, "rollups cannot be brought up to date", lambda: self._fold_rollups(stop)),
+            _Duty(RETENTION_EVERY_S, "what is old cannot be dropped", lambda: self._drop_what_is_old(stop)),
+        )
+        due = [loop.time()] * len(duties)
         while not stop.is_set():
             await self._measure_backlog()
-            if loop.time() >= partitions_due:
-                partitions_due = loop.time() + await self._make_partitions()
-            if loop.time() >= holds_due:
-                holds_due = loop.time() + await self._release_holds()
-            if loop.time() >= rollups_due:
-                rollups_due = loop.time() + await self._fold_rollups(stop)
-            if loop.time() >= retention_due:
-                retention_due = loop.time() + await self._drop_what_is_old(stop)
-            try:
-                async with asyncio.timeout(BACKLOG_EVERY_S):
-                    await stop.wait()
-            except TimeoutError:
-                continue
+            for place, duty in enumerate(duties):
+                if loop.time() >= due[place]:
+                    due[place] = loop.time() + await duty.attempt()
+            await pause(stop, BACKLOG_EVERY_S)
 
     async def _measure_backlog(self) -> None:
         try:
@@ -79,64 +96,40 @@ class WriterDuties:
         except (RedisError, OSError) as error:
             log.debug("backlog cannot be measured", error=str(error))
 
-    async def _make_partitions(self) -> float:
-        """Seconds until it is due again."""
-        try:
-            async with borrowed(self._pool, PARTITIONS_LIMIT_S) as connection:
-                now = datetime.now(UTC)
-                made = await ensure_ahead(connection, now, self._keep.window_ms)
-        except (*AWAY, PostgresError) as error:
-            log.warning("partitions cannot be made ahead", error=str(error), again_in_s=RETRY_S)
-            return RETRY_S
+    async def _make_partitions(self) -> None:
+        async with borrowed(self._pool, PARTITIONS_LIMIT_S) as connection:
+            now = datetime.now(UTC)
+            made = await ensure_ahead(connection, now, self._keep.window_ms)
         self._partitions_until.set(ahead_until(now).timestamp())
         if made:
             log.info("partitions made", partitions=made)
-        return PARTITIONS_EVERY_S
 
-    async def _drop_what_is_old(self, stop: asyncio.Event) -> float:
-        """Seconds until it is due again."""
-        try:
+    async def _drop_what_is_old(self, stop: asyncio.Event) -> None:
+        async with borrowed(self._pool, RETENTION_LIMIT_S) as connection:
+            await drop_expired(connection, self._keep, "retention", self._note_dropped)
+        deleted = MAX_CLICKS
+        while deleted == MAX_CLICKS and not stop.is_set():
             async with borrowed(self._pool, RETENTION_LIMIT_S) as connection:
-                await drop_expired(connection, self._keep, "retention", self._note_dropped)
-            deleted = MAX_CLICKS
-            while deleted == MAX_CLICKS and not stop.is_set():
-                async with borrowed(self._pool, RETENTION_LIMIT_S) as connection:
-                    deleted = await delete_old_clicks(connection, self._keep) or 0
-                self._clicks_deleted.inc(deleted)
-        except (*AWAY, PostgresError) as error:
-            log.warning("what is old cannot be dropped", error=str(error), again_in_s=RETRY_S)
-            return RETRY_S
-        return RETENTION_EVERY_S
+                deleted = await delete_old_clicks(connection, self._keep) or 0
+            self._clicks_deleted.inc(deleted)
 
     def _note_dropped(self, dropped: Sequence[Partition]) -> None:
         for partition in dropped:
             self._dropped.labels(partition.table).inc()
         log.info("partitions dropped", partitions=[partition.name for partition in dropped])
 
-    async def _release_holds(self) -> float:
-        """Seconds until it is due again."""
-        try:
-            async with borrowed(self._pool, HOLDS_LIMIT_S) as connection:
-                approved = await release_holds(connection)
-        except (*AWAY, PostgresError) as error:
-            log.warning("holds that have passed cannot be approved", error=str(error), again_in_s=RETRY_S)
-            return RETRY_S
+    async def _release_holds(self) -> None:
+        async with borrowed(self._pool, HOLDS_LIMIT_S) as connection:
+            approved = await release_holds(connection)
         if approved:
             log.info("holds have passed", approved=approved)
-        return HOLDS_EVERY_S
 
-    async def _fold_rollups(self, stop: asyncio.Event) -> float:
-        """Seconds until it is due again."""
-        try:
-            while not stop.is_set():
-                async with borrowed(self._pool, ROLLUPS_LIMIT_S) as connection:
-                    folded = await fold(connection)
-                if folded is None:  # another writer is at it
-                    break
-                self._rollup_lag.set(folded.lag_s)
-                if folded.is_all:
-                    break
-        except (*AWAY, PostgresError) as error:
-            log.warning("rollups cannot be brought up to date", error=str(error), again_in_s=RETRY_S)
-            return RETRY_S
-        return ROLLUPS_EVERY_S
+    async def _fold_rollups(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            async with borrowed(self._pool, ROLLUPS_LIMIT_S) as connection:
+                folded = await fold(connection)
+            if folded is None:  # another writer is at it
+                return
+            self._rollup_lag.set(folded.lag_s)
+            if folded.is_all:
+                return
