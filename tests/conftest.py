@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from redis.asyncio import Redis
 
-from storage.postgres import Pool, close, open_pool
+from storage.postgres import Connection, Pool, close, connect, open_pool
 from tests import servers
 from tests.platform import Client, client_of
 from tests.program import Program
@@ -34,6 +34,14 @@ async def pool(postgres_dsn: str) -> AsyncIterator[Pool]:
     pool = await open_pool(postgres_dsn, 4)
     yield pool
     await close(pool)
+
+
+@pytest.fixture
+async def connection(postgres_dsn: str) -> AsyncIterator[Connection]:
+    """A connection to this test's database."""
+    connection = await connect(postgres_dsn)
+    yield connection
+    await close(connection)
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,23 @@ from tests.eventually import eventually
 
 CLICKED_MS = 1_767_312_000_123  # 2026-01-02 00:00:00.123 UTC
 RECEIVED_US = 1_767_398_400_123_457
+PERCENT_CATALOG = """
+advertisers = [{ id = 1, name = "A" }]
+publishers = [{ id = 10, name = "P" }]
+[[campaigns]]
+id = 100
+advertiser = 1
+name = "C"
+currency = "USD"
+[[campaigns.goals]]
+id = 1000
+title = "Purchase"
+value = "purchase"
+[[campaigns.goals.rates]]
+revenue = { fixed = "2", percent = "%s" }
+payout = { fixed = "1", percent = "50", of = "revenue" }
+"""
+"""The goal of `conversion`; % (its revenue in percent of the sale)."""
 QUICK = QueueTimes(claim_idle_ms=30_000, claim_every_ms=20, block_ms=20)
 
 

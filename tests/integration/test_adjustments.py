@@ -18,41 +18,17 @@ from ingest.commands.adjust import adjust_by_file, adjust_one
 from ingest.commands.session import CommandError
 from ingest.config import Config, PostgresConfig, RedisConfig
 from ingest.row_file import RowFileError
-from storage.postgres import Connection, Pool, close, connect, open_pool
+from storage.postgres import Connection, Pool, close, connect
 from storage.records import Kind, Record
 from tests.servers import EXTERNAL_REDIS
-from tests.writing import conversion, count, entry, store
-
-CATALOG = """
-advertisers = [{ id = 1, name = "A" }]
-publishers = [{ id = 10, name = "P" }]
-[[campaigns]]
-id = 100
-advertiser = 1
-name = "C"
-currency = "USD"
-[[campaigns.goals]]
-id = 1000
-title = "Purchase"
-value = "purchase"
-[[campaigns.goals.rates]]
-revenue = { fixed = "2", percent = "%s" }
-payout = { fixed = "1", percent = "50", of = "revenue" }
-"""
-
-
-@pytest.fixture
-async def pool(postgres_dsn: str) -> AsyncIterator[Pool]:
-    pool = await open_pool(postgres_dsn, 2)
-    yield pool
-    await close(pool)
+from tests.writing import PERCENT_CATALOG, conversion, count, entry, store
 
 
 @pytest.fixture
 async def connection(postgres_dsn: str, pool: Pool) -> AsyncIterator[Connection]:
     """With the catalog and five sales of 100 USD: revenue 12, payout 7; txn-0 to txn-4 of one click."""
     connection = await connect(postgres_dsn)
-    await import_catalog(connection, parse_catalog(CATALOG % "10"))
+    await import_catalog(connection, parse_catalog(PERCENT_CATALOG % "10"))
     await store(pool, [entry(sale(number)) for number in range(5)])
     yield connection
     await close(connection)
@@ -108,7 +84,7 @@ async def test_a_refund_is_recorded_once_and_summed_up(connection: Connection) -
 async def test_a_part_is_priced_as_it_was_decided(connection: Connection) -> None:
     """The goal costs something else by now, twice over; its history knows what it was."""
     for percent in ("20", "30"):
-        await import_catalog(connection, parse_catalog(CATALOG % percent))
+        await import_catalog(connection, parse_catalog(PERCENT_CATALOG % percent))
     (verdict,) = await adjust(connection, refund(0, "R-1", percent="30"))
     assert verdict.text == "refund sale -30, revenue -3, payout -1.5 USD"
     await connection.execute("DELETE FROM catalog_history")

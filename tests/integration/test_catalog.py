@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,13 +33,6 @@ from storage.catalog_store import read_catalog
 from storage.postgres import Connection, close, connect
 
 SAMPLE = CATALOG.read_text()
-
-
-@pytest.fixture
-async def connection(postgres_dsn: str) -> AsyncIterator[Connection]:
-    connection = await connect(postgres_dsn)
-    yield connection
-    await close(connection)
 
 
 async def put(connection: Connection, text: str) -> ImportSummary:

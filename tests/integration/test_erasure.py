@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
@@ -14,7 +14,7 @@ from ingest.commands.erase import erase_click
 from ingest.config import Config, PostgresConfig, RedisConfig
 from storage.erasure import erase
 from storage.export import TimeRange
-from storage.postgres import Connection, Pool, close, connect
+from storage.postgres import Connection, Pool
 from storage.queue import Entry
 from storage.records import Kind, Record, encode
 from storage.replays import Wanted, count_rejections
@@ -23,13 +23,6 @@ from tests.servers import EXTERNAL_REDIS
 from tests.writing import CLICKED_MS, RECEIVED_US, conversion, entry, store
 
 SECRET = "maria@example.net"
-
-
-@pytest.fixture
-async def connection(postgres_dsn: str) -> AsyncIterator[Connection]:
-    connection = await connect(postgres_dsn)
-    yield connection
-    await close(connection)
 
 
 def _record(number: int, click: str = "gone") -> Record:

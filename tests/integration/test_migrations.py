@@ -36,13 +36,6 @@ async def empty(empty_dsn: str) -> AsyncIterator[Connection]:
     await close(connection)
 
 
-@pytest.fixture
-async def connection(postgres_dsn: str) -> AsyncIterator[Connection]:
-    connection = await connect(postgres_dsn)
-    yield connection
-    await close(connection)
-
-
 # Migrations ----------------------------------------------------------------------------------------------------------
 
 

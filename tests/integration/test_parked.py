@@ -18,19 +18,12 @@ from storage.parked import (
     expire_parked,
     take_parked,
 )
-from storage.postgres import Connection, Pool, close, open_pool
+from storage.postgres import Connection, Pool
 from storage.queue import Entry
 from storage.records import Kind
 from tests.writing import RECEIVED_US, conversion, count, entry, store
 
 KEYS = ["key-a"]
-
-
-@pytest.fixture
-async def pool(postgres_dsn: str) -> AsyncIterator[Pool]:
-    pool = await open_pool(postgres_dsn, 3)
-    yield pool
-    await close(pool)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import asyncio
 import csv
 import gzip
 import io
-from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -22,7 +21,7 @@ from storage.archive import count_records, drop_archived, write_month
 from storage.export import ExportConnection
 from storage.outbox import look_at_touched
 from storage.partitions import Table, ensure_ahead, ensure_months
-from storage.postgres import Connection, Pool, close, connect
+from storage.postgres import Connection, Pool
 from storage.records import Kind
 from storage.retention import Keep, Partition, RetentionError, delete_old_clicks, drop_expired, due_at, list_partitions
 from storage.rollups import fold_all
@@ -34,13 +33,6 @@ KEEP = Keep(90 * DAY_MS, 30 * DAY_MS, 60 * DAY_MS, 30 * DAY_MS, 90 * DAY_MS)
 FOR_EVER = Keep(0, 0, 0, 0, 90 * DAY_MS)
 OLD_MS = 1_580_000_000_000  # 2020-01-26
 TABLES: tuple[Table, ...] = ("conversions", "status_changes", "outbound_messages", "postback_log")
-
-
-@pytest.fixture
-async def connection(postgres_dsn: str) -> AsyncIterator[Connection]:
-    connection = await connect(postgres_dsn)
-    yield connection
-    await close(connection)
 
 
 async def _fill(pool: Pool, connection: Connection) -> None:

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from itertools import permutations
 
 import pytest
 
 from storage.batch_store import BatchCounts
 from storage.holds import release_holds
-from storage.postgres import Pool, close, open_pool
+from storage.postgres import Pool
 from storage.queue import Entry
 from storage.records import Kind
 from tests.writing import CLICKED_MS, RECEIVED_US, conversion, count, entry, store
 
 DAY_MS = 86_400_000
-
-
-@pytest.fixture
-async def pool(postgres_dsn: str) -> AsyncIterator[Pool]:
-    pool = await open_pool(postgres_dsn, 2)
-    yield pool
-    await close(pool)
 
 
 def said(number: int, status: str, kind: Kind = Kind.CONVERSION, event: str = "same") -> Entry:

@@ -24,23 +24,8 @@ from storage.holds import release_holds
 from storage.postgres import Pool, close, open_pool
 from storage.queue import Entry
 from storage.records import Kind
-from tests.writing import conversion, entry, store
+from tests.writing import PERCENT_CATALOG, conversion, entry, store
 
-CATALOG = """
-advertisers = [{ id = 1, name = "A" }]
-[[campaigns]]
-id = 100
-advertiser = 1
-name = "C"
-currency = "USD"
-[[campaigns.goals]]
-id = 1000
-title = "Purchase"
-value = "purchase"
-[[campaigns.goals.rates]]
-revenue = { fixed = "2", percent = "10" }
-payout = { fixed = "1", percent = "50", of = "revenue" }
-"""
 BASE_US = 1_577_836_800_000_000  # 2020-01-01: long before any operator speaks
 EVENTS = 2
 NUMBERS = count()
@@ -256,7 +241,7 @@ def test_any_history(postgres_dsn: str) -> None:
 
         async def prepare() -> None:
             async with pool.acquire() as connection:
-                await import_catalog(connection, parse_catalog(CATALOG))
+                await import_catalog(connection, parse_catalog(PERCENT_CATALOG % "10"))
 
         runner.run(prepare())
         machine = type("Machine", (History,), {"pool": pool, "runner": runner})
