@@ -206,7 +206,7 @@ async def test_each_is_delivered_though_half_of_all_fails_and_a_sender_is_killed
         killed = await asyncio.create_subprocess_exec(*command, cwd=ROOT)
 
         def answer() -> int:
-            if len(one.delivered) == 20 and killed.returncode is None:
+            if len(one.delivered) >= 20 and killed.returncode is None:  # several may have come since the last look
                 killed.kill()  # before it can note what it is answered now
                 return 200
             return random.choice([200] * 8 + [500, 503, 404, 429, 0, 0, 302, -1])
