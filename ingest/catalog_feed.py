@@ -13,6 +13,7 @@ import structlog
 from ingest.catalog import Snapshot
 from ingest.catalog_kept import keep_rows, kept_rows
 from ingest.catalog_rows import build_snapshot
+from ingest.logs import said
 from ingest.vault import Vault
 from storage.catalog_store import read_catalog
 from storage.postgres import AWAY, Connection, PostgresError, close, connect
@@ -89,7 +90,7 @@ class CatalogFeed:
                 retry_s = FIRST_RETRY_S
                 await self._follow(self._connection)
             except (*AWAY, PostgresError) as error:
-                _log.warning("catalog cannot be read; going on with the last one", error=_said(error))
+                _log.warning("catalog cannot be read; going on with the last one", error=said(error))
             except Exception:  # noqa: BLE001  logged; receivers outlive whatever it is
                 _log.exception("catalog in Postgres cannot be used; going on with the last one")
             await self._disconnect()
@@ -139,27 +140,22 @@ class CatalogFeed:
         try:
             await asyncio.to_thread(keep_rows, self._kept, rows)
         except OSError as error:
-            _log.warning("catalog cannot be kept on disk", path=str(self._kept), error=_said(error))
+            _log.warning("catalog cannot be kept on disk", path=str(self._kept), error=said(error))
 
     async def _load_kept(self, why: Exception) -> None:
         try:
             rows = await asyncio.to_thread(kept_rows, self._kept)
         except (OSError, ValueError) as error:
             if not isinstance(error, FileNotFoundError):
-                _log.warning("kept catalog cannot be used", path=str(self._kept), error=_said(error))
+                _log.warning("kept catalog cannot be used", path=str(self._kept), error=said(error))
             raise CatalogUnavailableError(
-                f"Postgres cannot be read ({_said(why)}), and {self._kept} holds no catalog of before to start with:"
+                f"Postgres cannot be read ({said(why)}), and {self._kept} holds no catalog of before to start with:"
                 " start Postgres or set postgres.dsn, then run `postback migrate`"
             ) from why
         await self._use(rows)
-        _log.warning("Postgres is away; starting with the kept catalog", path=str(self._kept), error=_said(why))
+        _log.warning("Postgres is away; starting with the kept catalog", path=str(self._kept), error=said(why))
 
     async def _use(self, rows: CatalogRows) -> None:
         self._snapshot = await asyncio.to_thread(build_snapshot, rows, self._vault)
         self._rows = rows
         _log.info("catalog loaded", campaigns=len(rows.campaigns), goals=len(rows.goals))
-
-
-def _said(error: Exception) -> str:
-    """The error in one line; some have no text of their own."""
-    return str(error) or type(error).__name__

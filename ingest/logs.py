@@ -41,3 +41,8 @@ def configure_logging(config: LogConfig, **bound: str) -> None:
     structlog.contextvars.bind_contextvars(**bound)
     # What libraries say through the standard library: warnings and worse only.
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", force=True)
+
+
+def said(error: Exception) -> str:
+    """The error in one line; some have no text of their own."""
+    return str(error) or type(error).__name__

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import structlog
 
 from ingest.catalog import CapAction
+from ingest.logs import said
 from ingest.metrics import Metrics
 from ingest.outcome import AWAY, Outcome
 from storage.batch_store import BatchCounts
@@ -133,8 +134,9 @@ class WriterMetrics:
     def retried(self, partition: int, doing: str, error: Exception, *, delay_s: float) -> None:
         """An engine failed; the batch waits."""
         self._retries.labels(doing).inc()
-        said = str(error) or type(error).__name__
-        log.warning("writer waits for an engine", partition=partition, doing=doing, error=said, again_in_s=delay_s)
+        log.warning(
+            "writer waits for an engine", partition=partition, doing=doing, error=said(error), again_in_s=delay_s
+        )
 
     def dead_letter(self, partition: int, entry: Entry, error: str) -> None:
         """An entry is in dead_letters: a person must look at it."""

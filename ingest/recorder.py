@@ -100,17 +100,12 @@ class Recorder:
             if click_id is not None and click_id not in clicks:
                 continue
             click = None if click_id is None else clicks[click_id]
-            mine = read_postback(arrival, click_id, click, snapshot)
-            signed = signature_of(arrival, click, snapshot)
-            decision = decide(
-                arrival.receipt, mine, click, snapshot, self._rules, signed=signed, proven_for=arrival.proven_for
-            )
+            decision = decide_arrival(arrival, click_id, click, snapshot, self._rules)
             if admit is not None and decision.advertiser and not admit(decision.advertiser, not is_forbidden(decision)):
                 outcomes[place] = UNAVAILABLE
                 continue
             if self._park is not None and decision.kind is Kind.PARKED:
-                standard, _ = named[place]
-                decision = self._park(arrival, decision, [*own.values(), *([] if standard is None else [standard])])
+                decision = self._park(arrival, decision, all_click_ids(named[place]))
             places.append(place)
             decisions.append(decision)
         passed: Passed | None = None
@@ -157,6 +152,21 @@ def advertiser_of(click: Click | None, snapshot: Snapshot) -> Advertiser | None:
     """Whose campaign was clicked."""
     campaign = snapshot.campaigns.get(click.campaign_id) if click else None
     return campaign.advertiser if campaign else None
+
+
+def all_click_ids(named: tuple[str | None, Mapping[str, str]]) -> list[str]:
+    """Each click_id that `Reading.click_ids` found, those under own names first."""
+    standard, own = named
+    return [*own.values(), *([] if standard is None else [standard])]
+
+
+def decide_arrival(
+    arrival: Arrival, click_id: str | None, click: Click | None, snapshot: Snapshot, rules: Rules
+) -> Decision:
+    """The decision on an arrival whose click_id is chosen and whose click is known, or known to be none."""
+    postback = read_postback(arrival, click_id, click, snapshot)
+    signed = signature_of(arrival, click, snapshot)
+    return decide(arrival.receipt, postback, click, snapshot, rules, signed=signed, proven_for=arrival.proven_for)
 
 
 def read_postback(arrival: Arrival, click_id: str | None, click: Click | None, snapshot: Snapshot) -> Postback:

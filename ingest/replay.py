@@ -10,11 +10,11 @@ import msgspec
 
 from ingest.catalog import Snapshot
 from ingest.clicks import Click
-from ingest.decide import Decision, Receipt, Rules, decide
+from ingest.decide import Decision, Receipt, Rules
 from ingest.macros import is_macro
 from ingest.outcome import Outcome, Result
 from ingest.reasons import Reason
-from ingest.recorder import Arrival, choose_click_id, read_postback, signature_of
+from ingest.recorder import Arrival, all_click_ids, choose_click_id, decide_arrival
 from ingest.text import REPLACEMENT
 from ingest.wire import COUNTS, STANDARD_ALIASES, Pairs
 from storage.clicks import fetch_clicks
@@ -131,8 +131,7 @@ class Replay:
         reading = self._snapshot.reading(None)
         named: dict[str, None] = {}
         for arrival in arrivals:
-            click_id, own = reading.click_ids(arrival.pairs)
-            named.update(dict.fromkeys([*own.values(), *([] if click_id is None else [click_id])]))
+            named.update(dict.fromkeys(all_click_ids(reading.click_ids(arrival.pairs))))
         found = await fetch_clicks(self._pool, list(named))
         return {one.click_id: Click(one.campaign_id, one.publisher_id, one.clicked_ms, one.country) for one in found}
 
@@ -143,11 +142,7 @@ class Replay:
             known = {one: clicks.get(one) for one in own.values()}
             click_id = choose_click_id(own, click_id, known, snapshot)
         click = None if click_id is None else clicks.get(click_id)
-        postback = read_postback(arrival, click_id, click, snapshot)
-        signed = signature_of(arrival, click, snapshot)
-        return decide(
-            arrival.receipt, postback, click, snapshot, self._rules, signed=signed, proven_for=arrival.proven_for
-        )
+        return decide_arrival(arrival, click_id, click, snapshot, self._rules)
 
     async def _counted(
         self, made: Sequence[tuple[LoggedRejection, Arrival, Decision]]

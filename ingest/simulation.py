@@ -24,6 +24,7 @@ from ingest.record_columns import column, record_columns, status_of
 from ingest.recorder import (
     Arrival,
     advertiser_of,
+    all_click_ids,
     choose_click_id,
     outcome_of,
     read_postback,
@@ -141,9 +142,8 @@ class _Simulator:
 
     async def run(self, arrival: Arrival) -> Simulation:
         snapshot, pairs = self._snapshot, arrival.pairs
-        click_id, own = snapshot.reading(None).click_ids(pairs)
-        named = [*own.values(), *([] if click_id is None else [click_id])]
-        clicks = {click_id: await self._click(click_id) for click_id in dict.fromkeys(named)}
+        named = click_id, own = snapshot.reading(None).click_ids(pairs)
+        clicks = {one: await self._click(one) for one in dict.fromkeys(all_click_ids(named))}
         if own:
             click_id = choose_click_id(own, click_id, clicks, snapshot)
         click = None if click_id is None else clicks[click_id]

@@ -9,10 +9,12 @@ from typing import Final, Protocol
 import structlog
 
 from ingest.click_source import ClickSource
+from ingest.logs import said
 from ingest.outcome import AWAY, UNAVAILABLE, Result
 from ingest.parking import MAX_PARKED, Parking
 from ingest.recorder import Arrival, Recorder
 from ingest.vault import VaultError
+from storage.backoff import pause
 from storage.parked import (
     MAX_EXPIRED,
     MAX_TAKEN,
@@ -77,14 +79,10 @@ class Unparking:
                 self._is_away = False
             except (*POSTGRES_AWAY, PostgresError) as error:
                 if not self._is_away:
-                    log.warning("parked postbacks wait for Postgres", error=str(error) or type(error).__name__)
+                    log.warning("parked postbacks wait for Postgres", error=said(error))
                 self._is_away = True
             await asyncio.sleep(REST_S)
-            try:
-                async with asyncio.timeout(LOOK_EVERY_S):
-                    await self._woken.wait()
-            except TimeoutError:
-                continue
+            await pause(self._woken, LOOK_EVERY_S)
 
     async def _look(self, stop: asyncio.Event) -> None:
         """Once: record what is due, log what is over."""

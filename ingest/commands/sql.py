@@ -18,6 +18,7 @@ from ingest.commands.sql_text import Column, Rows, as_csv, as_json, as_table, sp
 from ingest.config import Config
 from ingest.engines import attached
 from ingest.engines.explain import explain_postgres_error, hide_password
+from ingest.logs import said
 from storage.postgres import AWAY, CONNECT_TIMEOUT_S, PostgresError
 
 _PYTHONS_OWN: Final = frozenset(
@@ -165,8 +166,8 @@ class _Shell:
         except CommandError as error:
             self._show_error(str(error))
         except (PostgresError, *AWAY) as error:
-            lines = [str(error) or type(error).__name__]
-            lines += [f"{name}: {said}" for name in ("detail", "hint") if (said := getattr(error, name, None))]
+            lines = [said(error)]
+            lines += [f"{name}: {more}" for name in ("detail", "hint") if (more := getattr(error, name, None))]
             self._show_error("\n".join(lines))
         else:
             return True

@@ -18,6 +18,7 @@ from ingest.commands.session import CommandError, open_postgres, open_redis
 from ingest.config import Config
 from ingest.engines import EngineUrls, running_urls
 from ingest.engines.explain import explain_redis_error, hide_password
+from ingest.logs import said
 from storage.migrate import schema_state
 from storage.postgres import AWAY, Connection, PostgresError
 from storage.queue import GROUP, queue_key
@@ -123,10 +124,10 @@ async def _server_status(server: Server) -> ServerStatus:
         timeout = aiohttp.ClientTimeout(total=ANSWER_S)
         async with aiohttp.ClientSession(timeout=timeout) as session, session.get(f"{server.url}/readyz") as answer:
             if answer.status != 200:
-                said = await answer.json()
-                problem = str(said.get("detail") or f"answered {answer.status}")
+                body = await answer.json()
+                problem = str(body.get("detail") or f"answered {answer.status}")
     except (aiohttp.ClientError, TimeoutError, ValueError, AttributeError) as error:
-        problem = f"does not answer: {str(error) or type(error).__name__}"
+        problem = f"does not answer: {said(error)}"
     return ServerStatus(server.role, server.url, server.pid, problem)
 
 
@@ -166,7 +167,7 @@ async def _look_at_postgres(status: Status, urls: EngineUrls, with_hour: bool) -
     except CommandError as error:
         status.postgres_problem = str(error)
     except (*AWAY, PostgresError) as error:
-        status.postgres_problem = f"PostgreSQL: {str(error) or type(error).__name__}"
+        status.postgres_problem = f"PostgreSQL: {said(error)}"
 
 
 async def _last_hour(connection: Connection) -> list[RowCount]:

@@ -17,6 +17,7 @@ from uuid import UUID
 
 import structlog
 
+from ingest.logs import said
 from storage.activity import Filter, PostbackEntry
 from storage.postgres import AWAY, PostgresError
 
@@ -136,7 +137,7 @@ class LiveFeed:
             try:
                 await self._look()
             except (*AWAY, PostgresError) as error:
-                log.warning("the live log cannot be read", error=str(error) or type(error).__name__)
+                log.warning("the live log cannot be read", error=said(error))
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def _look(self) -> None:
