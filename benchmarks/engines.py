@@ -25,17 +25,24 @@ from storage.clicks import register_clicks
 from storage.migrate import migrate
 from storage.partitions import ensure_ahead
 from storage.postgres import Pool, close, connect, open_pool
+from storage.queue import queue_key
 from storage.records import Kind
 from storage.rows import NewClick
 from tests.eventually import eventually
 
-QUEUE: Final = "pb:{0}:queue"
+QUEUE: Final = queue_key(0)
 STAGED: Final = "pb:{0}:staged"
 WINDOW_MS: Final = 90 * 86_400_000
 _CHUNK: Final = 5_000
 _TABLES: Final = ("conversions", "postback_log", "dead_letters")
+_REWRITTEN_WITHIN_S: Final = 300.0
 _DURABLE: Final = {"appendonly": "yes", "appendfsync": "always"}
 _DURABLE_POSTGRES: Final = ("fsync", "synchronous_commit", "full_page_writes")
+
+_SINCE: Final = """
+SELECT count(*) FROM conversions WHERE campaign_id = ANY (ARRAY(SELECT id FROM campaigns)) AND received_at >= $1
+"""
+"""By an index, however many rows there are."""
 
 _COUNT_KINDS: Final = """
 local found, counts, last = redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', 5000), {}, ''
@@ -70,7 +77,12 @@ class Platform:
         self.pool = pool
         self.redis: Any = redis
         self._pids = pids
-        self._deduplicator = RedisDeduplicator(redis, partitions=1, max_backlog=5_000_000)
+        self.divide(1)
+
+    def divide(self, partitions: int) -> None:
+        """From now on clicks and queue are in so many partitions. What is there is not moved: reset."""
+        self.partitions = partitions
+        self._deduplicator = RedisDeduplicator(self.redis, partitions=partitions, max_backlog=5_000_000)
 
     def move(self, cores: Cores) -> None:
         """Run the engines on these cores."""
@@ -104,28 +116,47 @@ class Platform:
         the append-only file is under way."""
         await self.redis.flushall()
         await self.pool.execute(f"TRUNCATE {', '.join(_TABLES)}")
+        await self.cache(clicks)
+        await self.rewrite_log()
+        await self.pool.execute("CHECKPOINT")
+
+    async def cache(self, clicks: Sequence[NewClick]) -> None:
+        """Into Redis, as POST /clicks does."""
         for some in _chunks(clicks):
             await self._deduplicator.cache([_cached(click) for click in some])
+
+    async def rewrite_log(self) -> None:
+        """Redis' append-only file holds what there is, no more."""
         await self.redis.bgrewriteaof()
-        await eventually(lambda: self.redis.info("persistence"), lambda said: not said["aof_rewrite_in_progress"])
-        await self.pool.execute("CHECKPOINT")
+        await eventually(
+            lambda: self.redis.info("persistence"),
+            lambda said: not said["aof_rewrite_in_progress"] and not said["aof_rewrite_scheduled"],
+            within_s=_REWRITTEN_WITHIN_S,
+        )
+
+    async def redis_bytes(self) -> int:
+        """What Redis' data takes."""
+        said = await self.redis.info("memory")
+        return int(said["used_memory"]) - int(said["mem_clients_normal"])
 
     async def backlog(self) -> int:
         """Entries in the queue."""
-        length: int = await self.redis.xlen(QUEUE)
-        return length
+        lengths: list[int] = [await self.redis.xlen(queue_key(number)) for number in range(self.partitions)]
+        return sum(lengths)
 
     async def kinds(self) -> dict[str, int]:
         """Entries in the queue by kind."""
         counts = dict.fromkeys((kind.value for kind in Kind), 0)
-        after = "-"
-        while True:
-            last, *flat = await self.redis.eval(_COUNT_KINDS, 1, QUEUE, after)
-            if not last:
-                return counts
-            for kind, count in zip(flat[::2], flat[1::2], strict=True):
-                counts[kind.decode()] += count
-            after = "(" + last.decode()
+        for number in range(self.partitions):
+            after = "-"
+            while True:
+                last, *flat = await self.redis.eval(_COUNT_KINDS, 1, queue_key(number), after)
+                if not last:
+                    break
+                for kind, count in zip(flat[::2], flat[1::2], strict=True):
+                    counts[kind.decode()] += count
+                after = "(" + last.decode()
+        return counts
 
     async def stage_queue(self) -> None:
         """Put the queue aside, with the group that writers share."""
@@ -140,9 +171,11 @@ class Platform:
         """Return when the queue is empty: each entry is in a table and acknowledged. Raises AssertionError."""
         await eventually(self.backlog, lambda entries: entries == 0, within_s=within_s)
 
-    async def stored(self) -> Stored:
-        """Rows in the tables."""
-        return Stored(*[await self.pool.fetchval(f"SELECT count(*) FROM {table}") for table in _TABLES])
+    async def stored(self, since: datetime | None = None) -> Stored:
+        """Rows in the tables; of conversions only those received at `since` or later."""
+        conversions, *others = [f"SELECT count(*) FROM {table}" for table in _TABLES]
+        counted = await (self.pool.fetchval(conversions) if since is None else self.pool.fetchval(_SINCE, since))
+        return Stored(counted, *[await self.pool.fetchval(other) for other in others])
 
 
 @asynccontextmanager

@@ -20,14 +20,20 @@ REJECTED: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """Files of requests: `counted` and `warm_up` name each click once; `repeated` is a part of `counted`; of `rejected`
-    every fifth must be, `is_rejection` says which; `bulk` carries `bulk_size` items a request."""
+class Counted:
+    """Files of requests: `counted` and `warm_up` name each click once."""
 
     clicks: list[NewClick]
     warm_up_clicks: list[NewClick]
     counted: Path
     warm_up: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared(Counted):
+    """And `repeated`, a part of `counted`; of `rejected` every fifth must be, `is_rejection` says which; `bulk` carries
+    `bulk_size` items a request."""
+
     repeated: Path
     rejected: Path
     is_rejection: list[bool]
@@ -51,6 +57,20 @@ def prepare(folder: Path, seed: int, events: int, now_ms: int) -> Prepared:
     write_frames(files["bulk"], map(bulk_request, _batches(counted, bulk_size)))
     is_rejection = [postback.is_rejection for postback in rejected]
     return Prepared(clicks, warm_up_clicks, **files, is_rejection=is_rejection, bulk_size=bulk_size)
+
+
+def prepare_counted(folder: Path, rng: random.Random, events: int, warm_up: int, now_ms: int) -> Counted:
+    """Postbacks of new clicks, so many each. Files of an earlier call are replaced."""
+    counted, first = folder / "counted.frames", folder / "warm_up.frames"
+    clicks = write_postbacks(counted, rng, events, now_ms)
+    return Counted(clicks, write_postbacks(first, rng, warm_up, now_ms), counted, first)
+
+
+def write_postbacks(path: Path, rng: random.Random, events: int, now_ms: int) -> list[NewClick]:
+    """A file of postbacks that each count, one for each of the clicks that are returned."""
+    clicks = make_clicks(rng, events, now_ms)
+    write_frames(path, map(get_request, make_postbacks(rng, clicks)))
+    return clicks
 
 
 def _batches(postbacks: Sequence[Postback], size: int) -> Iterator[list[Postback]]:

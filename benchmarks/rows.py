@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +15,7 @@ import orjson
 from benchmarks.engines import Platform, Stored
 from benchmarks.load import LoadResult, send
 from benchmarks.measure import Cores, Layout, on_cores
-from benchmarks.prepared import Prepared
+from benchmarks.prepared import Counted, Prepared
 from benchmarks.programs import Running, baseline, product
 from benchmarks.servers.obvious import TABLE
 
@@ -96,13 +97,7 @@ def sample_of(
 ) -> Sample:
     """Of a load whose requests carry `each` events; `cpu` in seconds."""
     events = result.answered * each
-    failed = ", ".join(f"{count} x {what}" for what, count in result.failed.items() if count)
-    if failed:
-        problems.append(f"connections failed: {failed}")
-    if result.refused:
-        problems.append(f"{result.refused} answers were not 2xx")
-    if not events:
-        problems.append("nothing was answered")
+    problems += failures(result)
     return Sample(
         events,
         result.seconds,
@@ -112,6 +107,17 @@ def sample_of(
         {name: seconds / max(1, events) * 1e6 for name, seconds in (parts or {}).items()},
         tuple(problems),
     )
+
+
+def failures(result: LoadResult) -> list[str]:
+    """What went wrong in a load."""
+    failed = ", ".join(f"{count} x {what}" for what, count in result.failed.items() if count)
+    problems = [f"connections failed: {failed}"] if failed else []
+    if result.refused:
+        problems.append(f"{result.refused} answers were not 2xx")
+    if not result.answered:
+        problems.append("nothing was answered")
+    return problems
 
 
 def check_count(what: str, found: int, answered: int, slack: int) -> list[str]:
@@ -303,20 +309,27 @@ async def bare_copy(bench: Bench) -> Sample:
 
 async def everything(bench: Bench) -> Sample:
     """Receiver, queue, writer, tables, on all cores: from the first request to the last committed row."""
-    platform, cores = bench.platform, bench.together.server
+    await bench.platform.reset([*bench.prepared.warm_up_clicks, *bench.prepared.clicks])
+    return await committed(bench.platform, bench.prepared, bench.folder, bench.settings, bench.together.server)
+
+
+async def committed(platform: Platform, counted: Counted, folder: Path, settings: Settings, cores: Cores) -> Sample:
+    """The same, whatever is stored already. The clicks must be in the cache."""
     platform.move(cores)
-    await platform.reset([*bench.prepared.warm_up_clicks, *bench.prepared.clicks])
-    with product(bench.folder, platform.urls, cores, role="all") as program:
-        warm = await bench.warm_up(program, cores)
+    usual: dict[str, Any] = {"connections": settings.connections, "cores": cores}
+    began = datetime.now(UTC)
+    partitions = str(platform.partitions)
+    with product(folder, platform.urls, cores, role="all", REDIS__PARTITIONS=partitions) as program:
+        warm = await send(counted.warm_up, program.port, seconds=settings.warm_up_s, **usual)
         await platform.until_written(WRITTEN_WITHIN_S)
         before = program.cpu_s() | platform.cpu_s()
         started = time.perf_counter()
-        result = await bench.load(bench.prepared.counted, program, cores)
+        result = await send(counted.counted, program.port, seconds=settings.seconds, **usual)
         await platform.until_written(WRITTEN_WITHIN_S)
         seconds = time.perf_counter() - started
         parts = {name: after - before[name] for name, after in (program.cpu_s() | platform.cpu_s()).items()}
-    stored = await platform.stored()
-    problems = check_count("conversions", stored.conversions, warm.answered + result.answered, _slack(bench))
+    stored = await platform.stored(began)
+    problems = check_count("conversions", stored.conversions, warm.answered + result.answered, 2 * settings.connections)
     if stored.logged or stored.dead:
         problems.append(f"some were not counted: {stored}")
     sample = sample_of(result, sum(parts.values()), problems, parts=parts)

@@ -28,7 +28,7 @@ from ingest.engines import EngineError
 
 OUT: Final = Path(__file__).with_name("out")
 KEPT: Final = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
-_IN_MEMORY: Final = frozenset({"tmpfs", "ramfs"})
+IN_MEMORY: Final = frozenset({"tmpfs", "ramfs"})
 _NEEDS: Final = {
     "writer": ("receiver",),
     "bare COPY": ("receiver", "writer"),
@@ -134,9 +134,9 @@ def short_lived_folder(parent: Path | None) -> Iterator[Path]:
 async def _run(folder: Path, plan: Plan) -> Report:
     wrk = find_wrk()
     disk = file_system(folder)
-    if disk in _IN_MEMORY:
+    if disk in IN_MEMORY:
         raise NotDurableError(f"the data would be on {disk}, in memory: choose a folder on a disk with --data-dir")
-    _say(f"seed {plan.seed}; preparing {plan.events} postbacks")
+    say(f"seed {plan.seed}; preparing {plan.events} postbacks")
     prepared = prepare(folder, plan.seed, plan.events, time.time_ns() // 1_000_000)
     apart, together = layouts()
     noise = Noise()
@@ -161,16 +161,17 @@ async def _run(folder: Path, plan: Plan) -> Report:
             rounds.append(samples)
             for name in plan.names:
                 sample = bench.last[name] = samples[name] = await ROWS[name](bench)
-                _say(
+                say(
                     f"round {number}/{plan.rounds} {name}: {sample.per_s:,.0f}/s, {sample.cpu_us:.1f} us CPU"
                     f"{'  INVALID: ' + '; '.join(sample.problems) if sample.problems else ''}"
                 )
-        drawings = await sweep(bench, _say) if plan.with_sweep else {}
+        drawings = await sweep(bench, say) if plan.with_sweep else {}
         facts["noise"] = noise.shares()
     return Report(markdown(facts, rounds, tuple(drawings)), as_data(facts, rounds), drawings)
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """How far it is, to the error stream: the output is the report."""
     print(text, file=sys.stderr, flush=True)
 
 
