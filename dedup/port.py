@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
+from enum import StrEnum
 from typing import Final, Protocol
 
 import msgspec
@@ -12,7 +12,7 @@ TOKEN_BYTES: Final = 7
 """Length of a caller's token. Each claim holds one: 40 bytes a claim is all there is."""
 
 
-class Verdict(Enum):
+class Verdict(StrEnum):
     """What became of an entry. ACCEPTED, DUPLICATE and CONFLICT are in the queue. FULL: the queue has no room, nothing
     changed. UNAVAILABLE: Redis did not answer, nothing is known to be stored."""
 

@@ -21,6 +21,9 @@ class Addresses(StrEnum):
     NONE = "none"
 
 
+_FULL: Final = Addresses.FULL
+
+
 def parse_networks(texts: Sequence[str]) -> tuple[Network, ...]:
     """Addresses and networks such as "10.0.0.0/8"; ValueError names the one that is neither."""
     return tuple(ip_network(text) for text in texts)
@@ -52,9 +55,9 @@ def client_address(peer: str | None, forwarded_for: str | None, trusted: Sequenc
 
 def stored_address(address: str | None, kept: Addresses) -> str | None:
     """What is stored of an address that `client_address` gave: `203.0.113.0` for `203.0.113.7`, truncated."""
-    if address is None or kept is Addresses.NONE:
-        return None
-    return address if kept is Addresses.FULL else _truncated(address)
+    if kept is _FULL:
+        return address
+    return None if address is None or kept is Addresses.NONE else _truncated(address)
 
 
 @lru_cache(maxsize=4096)

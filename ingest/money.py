@@ -14,6 +14,7 @@ MICROS: Final = 1_000_000
 LIMIT_MICROS: Final = 10**18
 """numeric(18,6): every amount is below it."""
 
+_OF_SALE: Final = PayoutOf.SALE
 _NANOS: Final = 1_000_000_000
 _MICRO_PERCENTS_IN_ONE: Final = 100 * MICROS
 _BLANKS: Final = " \t\r\n\v\f"
@@ -113,7 +114,7 @@ def price(terms: Terms, base_micros: int) -> int:
 def amounts(rate: Rate, sale_micros: int) -> tuple[int, int]:
     """(revenue, payout) in micros of a sale, 0 where there is none. Each may reach LIMIT_MICROS."""
     revenue_micros = price(rate.revenue, sale_micros)
-    base_micros = sale_micros if rate.payout_of is PayoutOf.SALE else revenue_micros
+    base_micros = sale_micros if rate.payout_of is _OF_SALE else revenue_micros
     return revenue_micros, price(rate.payout, base_micros)
 
 

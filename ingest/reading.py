@@ -9,14 +9,14 @@ of what is plain. Pure.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from itertools import compress
+from collections.abc import Callable, Mapping, Sequence, Set
 from operator import itemgetter
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
+from ingest.bodies import Sent
 from ingest.macros import MACRO_OPENERS, MACRO_WORDS
 from ingest.times import parse_time_ms
 from ingest.wire import (
@@ -27,7 +27,6 @@ from ingest.wire import (
     MAX_TEXT_BYTES,
     STANDARD_ALIASES,
     STATUSES,
-    Pairs,
     Postback,
     interpret,
     own_names,
@@ -39,33 +38,34 @@ MAX_LAYOUTS: Final = 1024
 _NO_ALIASES: Final[Mapping[str, str]] = MappingProxyType({})
 _DOUBTFUL: Final = re.compile(f"[ {re.escape(MACRO_OPENERS)}]")
 """In a value that counts: a blank may be one to trim, the others may begin a macro or JSON."""
+_VISIBLE: Final = "".join(char for char in map(chr, range(0x21, 0x7F)) if char not in MACRO_OPENERS)
+_PLAIN: Final = re.compile(f"[{re.escape(_VISIBLE)}]{{1,{MAX_TEXT_BYTES}}}")
 
 _CLICK_ID_NAMES: Final = frozenset(name for name, field in STANDARD_ALIASES.items() if field == "click_id")
-_SEVERAL: Final = -1
+_NO_VALUES: Final = MACRO_WORDS | {""}
 
 Values = tuple[str | None, ...]
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """What a list of names says. `fields` picks the values under FIELDS, in their order, of the values and a None after
-    them; `given`: the places of those that are there; `kept`: which of all are params."""
+    """What a list of names says. `given` picks the values that count; `fields` picks them under FIELDS, in their order,
+    of all values and a None after them; `kept` picks those of `params`."""
 
+    given: Callable[[Values], tuple[str, ...]]
     fields: Callable[[Values], Values]
-    given: tuple[int, ...]
     params: tuple[str, ...]
-    kept: tuple[bool, ...]
+    kept: Callable[[Values], tuple[str, ...]]
 
     def read(self, values: tuple[str, ...]) -> Postback | None:
         """The postback; None where it is not plain."""
-        said = "".join([values[place] for place in self.given])
-        if not said.isascii() or _DOUBTFUL.search(said):
+        given = self.given(values)
+        said = "".join(given)
+        if not said.isascii() or _DOUBTFUL.search(said) or not _NO_VALUES.isdisjoint(given):
             return None
-        if max(map(len, values)) > MAX_TEXT_BYTES or not "".join(values).isprintable():
+        everything = "".join(values)
+        if not everything.isprintable() or (len(everything) > MAX_TEXT_BYTES < max(map(len, values))):
             return None
-        fields = self.fields((*values, None))
-        if "" in fields or not MACRO_WORDS.isdisjoint(fields):
-            return None
-        click_id, goal, txn_id, amount, currency, token, event_id, event_time, status = fields
+        click_id, goal, txn_id, amount, currency, token, event_id, event_time, status = self.fields((*values, None))
         event_ms = None
         if event_time is not None:
             event_ms = parse_time_ms(event_time)
@@ -85,13 +85,24 @@ class Layout(msgspec.Struct, frozen=True):
             event_id,
             event_ms,
             status,
-            dict(zip(self.params, compress(values, self.kept), strict=True)),
+            dict(zip(self.params, self.kept(values), strict=True)),
             None,
         )
 
 
-_UNSEEN: Final = Layout(itemgetter(0), (), (), ())
-_SEEN_ONCE: Final = Layout(itemgetter(0), (), (), ())
+def _picker(places: Sequence[int]) -> Callable[[Values], Any]:
+    """Picks the values at these places."""
+    match places:
+        case []:
+            return lambda _: ()
+        case [place]:
+            return lambda values: (values[place],)
+        case _:
+            return itemgetter(*places)
+
+
+_UNSEEN: Final = Layout(itemgetter(0), itemgetter(0), (), itemgetter(0))
+_SEEN_ONCE: Final = Layout(itemgetter(0), itemgetter(0), (), itemgetter(0))
 
 
 class Reading:
@@ -106,43 +117,44 @@ class Reading:
     ) -> None:
         self._aliases = aliases
         self._secret_names = secret_names
-        self._click_id_names = click_id_names
+        self._own_names = click_id_names
         self._layouts: dict[tuple[str, ...], Layout | None] = {}
 
-    def read(self, pairs: Pairs) -> Postback:
-        """The postback that the pairs say."""
-        if pairs:
-            names, values = zip(*pairs, strict=True)
+    def read(self, sent: Sent) -> Postback:
+        """The postback that was sent."""
+        if isinstance(sent, dict) and sent:
+            names = tuple(sent)
             layout = self._layouts.get(names, _UNSEEN)
             if layout is _UNSEEN or layout is _SEEN_ONCE:
                 layout = self._see(names, layout)
             if layout is not None:
-                postback: Postback | None = layout.read(values)
+                postback: Postback | None = layout.read(tuple(sent.values()))
                 if postback is not None:
                     return postback
-        return interpret(pairs, self._aliases, secret_names=self._secret_names)
+        return self._interpret(sent, self._aliases)
 
-    def click_ids(self, pairs: Pairs) -> tuple[str | None, Mapping[str, str]]:
+    def click_ids(self, sent: Sent) -> tuple[str | None, Mapping[str, str]]:
         """The click_id under a standard name, and those under advertisers' own names for it, by that name: before it is
         known whose postback it is."""
-        standard: int | None = None
-        own: dict[str, int] = {}
-        for place, (name, _) in enumerate(pairs):
-            if name in _CLICK_ID_NAMES:
-                standard = place if standard is None else _SEVERAL
-            if name in self._click_id_names:
-                own[name] = _SEVERAL if name in own else place
-        click_id = None if standard is None else self._value(pairs, standard, _NO_ALIASES)
-        if not own:
+        names = (sent if isinstance(sent, dict) else dict(sent)).keys()
+        click_id = self._value(sent, names & _CLICK_ID_NAMES, _NO_ALIASES)
+        if self._own_names.isdisjoint(names):
             return click_id, _NO_ALIASES
-        found = {name: self._value(pairs, place, {name: "click_id"}) for name, place in own.items()}
+        found = {name: self._value(sent, {name}, {name: "click_id"}) for name in names if name in self._own_names}
         return click_id, {name: value for name, value in found.items() if value is not None}
 
-    def _value(self, pairs: Pairs, place: int, aliases: Mapping[str, str]) -> str | None:
-        """The click_id that stands at `place`, under a name that `aliases` add."""
-        if place != _SEVERAL and _is_plain_value(value := pairs[place][1]):
-            return value
-        return interpret(pairs, aliases, secret_names=self._secret_names).click_id
+    def _value(self, sent: Sent, names: Set[str], aliases: Mapping[str, str]) -> str | None:
+        """The click_id that stands under one of `names`, which count with `aliases`."""
+        if not names:
+            return None
+        if isinstance(sent, dict) and len(names) == 1:
+            (name,) = names
+            if _is_plain_value(value := sent[name]):
+                return value
+        return self._interpret(sent, aliases).click_id
+
+    def _interpret(self, sent: Sent, aliases: Mapping[str, str]) -> Postback:
+        return interpret(sent, aliases, secret_names=self._secret_names)
 
     def _see(self, names: tuple[str, ...], before: Layout | None) -> Layout | None:
         """The layout of names that come again: those that never do are not worth the making."""
@@ -158,35 +170,31 @@ class Reading:
         """None where some name alone is a reason to look closer."""
         standard_of, secret_names = own_names([(name, "given") for name in names], self._aliases, self._secret_names)
         places: dict[str, int] = {}
-        params: list[str] = []
-        kept: list[bool] = []
+        params: dict[str, int] = {}
         for place, name in enumerate(names):
             field = standard_of.get(name)
-            kept.append(field is None and name not in secret_names)
             if field is not None:
                 if field in places:
                     return None
                 places[field] = place
-            elif kept[-1]:
-                if name in COUNTS or name in params or not _is_plain_name(name):
+            elif name not in secret_names:
+                if name in COUNTS or not _is_plain_name(name):
                     return None
-                params.append(name)
+                params[name] = place
         if "click_id" not in places or len(params) > MAX_PARAMS:
             return None
         absent = len(names)
-        fields: Callable[[Values], Values] = itemgetter(*[places.get(field, absent) for field in FIELDS])
-        return Layout(fields, tuple(places.values()), tuple(params), tuple(kept))
+        return Layout(
+            _picker(list(places.values())),
+            _picker([places.get(field, absent) for field in FIELDS]),
+            tuple(params),
+            _picker(list(params.values())),
+        )
 
 
 def _is_plain_value(value: str) -> bool:
     """Whether it is read as it is."""
-    return (
-        value.isascii()
-        and value.isprintable()
-        and 0 < len(value) <= MAX_TEXT_BYTES
-        and value not in MACRO_WORDS
-        and not _DOUBTFUL.search(value)
-    )
+    return _PLAIN.fullmatch(value) is not None and value not in MACRO_WORDS
 
 
 def _is_plain_name(name: str) -> bool:

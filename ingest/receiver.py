@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
 import orjson
 from aiohttp import web
 
@@ -23,7 +24,17 @@ from ingest.recorder import Arrival
 from ingest.signatures import HEADER as SIGNATURE_HEADER
 from ingest.signatures import Route, Signed, signed_request
 from ingest.simple_request import SimpleRequest
-from ingest.wire import NO_CLICK_ID, Fault, UnreadableError, read_body, read_bulk, read_query
+from ingest.wire import (
+    NO_CLICK_ID,
+    Fault,
+    Sent,
+    UnreadableError,
+    read_body,
+    read_bulk,
+    read_queries,
+    read_query,
+    together,
+)
 
 MAX_BATCH: Final = 256
 MAX_KEY_BYTES: Final = 255
@@ -38,6 +49,19 @@ def new_receipt(remote_ip: str | None) -> Receipt:
     now_us = time.time_ns() // 1000
     tail = _RANDOM.getrandbits(80) & _TAIL | _VERSION_7
     return Receipt((now_us // 1000 << 80 | tail).to_bytes(16, "big"), now_us, remote_ip)
+
+
+class Unread(msgspec.Struct, frozen=True, gc=False):
+    """A plain postback whose query, in visible ASCII, is read together with its batch."""
+
+    receipt: Receipt
+    query: str
+
+
+def read_all(waiting: Sequence[Arrival | Unread]) -> list[Arrival]:
+    """The arrivals, in order."""
+    queries = iter(read_queries([one.query for one in waiting if isinstance(one, Unread)]))
+    return [Arrival(one.receipt, next(queries)) if isinstance(one, Unread) else one for one in waiting]
 
 
 class Receiver:
@@ -58,8 +82,8 @@ class Receiver:
         self._unreadable = metrics.counter("postback_unreadable")
         self._trusted = trusted_proxies
         self._body_timeout_s = body_timeout_s
-        self._waiting = Coalescer[Arrival, Outcome](
-            intake.record, max_batch=MAX_BATCH, max_in_flight=2, max_waiting=max_waiting
+        self._waiting = Coalescer[Arrival | Unread, Outcome](
+            self._record, max_batch=MAX_BATCH, max_in_flight=2, max_waiting=max_waiting
         )
         self._bulk_calls = asyncio.Semaphore(_BULK_CALLS)
         self._max_body = max_body
@@ -69,7 +93,7 @@ class Receiver:
         """One postback."""
         try:
             arrival = await self._read_one(request)
-            if not arrival.pairs:
+            if not arrival.sent:
                 return self._refuse(400, NO_CLICK_ID)
             outcome = await self._waiting.submit(arrival)
         except UnreadableError as error:
@@ -97,7 +121,7 @@ class Receiver:
         arrivals = [
             Arrival(
                 receipt=new_receipt(remote_ip),
-                pairs=[] if isinstance(item, Fault) else item,
+                sent=[] if isinstance(item, Fault) else item,
                 # One key speaks for the whole request: each item gets its own from its place.
                 idempotency_key=None if key is None else f"{key}:{place}",
                 fault=item if isinstance(item, Fault) else None,
@@ -141,31 +165,35 @@ class Receiver:
 
     def submit_simple(self, request: SimpleRequest, peer: str | None, done: Done[Outcome]) -> bool:
         """See `ingest.fast_protocol.Submit`: what cannot be read takes the long way, and is refused there."""
-        pairs = read_query(request.query)
-        if request.body is not None:
+        query, body = request.query, request.body
+        sent: Sent = []
+        if body is not None:
             try:
-                pairs = pairs + read_body(request.headers.content_type, request.body)
+                sent = together(read_query(query), read_body(request.headers.content_type, body))
             except UnreadableError:
                 return False
-        if not pairs:
+        if not sent and not query.strip("&"):
             return False
         forwarded_for = request.headers.forwarded_for if self._trusted else None
         receipt = new_receipt(client_address(peer, forwarded_for, self._trusted))
-        self._waiting.submit_soon(Arrival(receipt, pairs), done)
+        self._waiting.submit_soon(Unread(receipt, query) if body is None else Arrival(receipt, sent), done)
         return True
+
+    async def _record(self, waiting: Sequence[Arrival | Unread]) -> list[Outcome]:
+        return await self._intake.record(read_all(waiting))
 
     async def _read_one(self, request: web.Request) -> Arrival:
         _check_coding(request)
         _, _, query = request.raw_path.partition("?")
-        pairs = read_query(query)
+        sent: Sent = read_query(query)
         body = b""
         if request.method == "POST" and request.can_read_body:
             with self._bodies.hold(self._size(request)):
                 body = await self.read_body(request)
-                pairs = pairs + read_body(request.content_type, body)
+                sent = together(sent, read_body(request.content_type, body))
         key = _idempotency_key(request)
         signed = _signed(request, Route.ONE, query, key, body)
-        return Arrival(new_receipt(self._remote_ip(request)), pairs, key, signed=signed)
+        return Arrival(new_receipt(self._remote_ip(request)), sent, key, signed=signed)
 
     def _size(self, request: web.Request) -> int:
         """The most memory that its body will take."""

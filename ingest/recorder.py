@@ -19,7 +19,7 @@ from ingest.decide import Decision, Receipt, Rules, decide
 from ingest.outcome import AWAY, PARKED, UNAVAILABLE, Outcome, Result
 from ingest.reasons import Reason
 from ingest.signatures import Signed, signed_parameters
-from ingest.wire import NO_CLICK_ID, Fault, Pairs, Postback
+from ingest.wire import NO_CLICK_ID, Fault, Postback, Sent, pairs_of
 from storage.records import Kind, encode
 
 _RESULTS: Final = {
@@ -27,6 +27,11 @@ _RESULTS: Final = {
     Verdict.DUPLICATE: Result.DUPLICATE,
     Verdict.CONFLICT: Result.CONFLICT,
 }
+# Looked up once: a member costs ten times what a name does.
+_BY_DEFAULT: Final = Profile.JSON
+_PARKED: Final = Kind.PARKED
+_FULL: Final = Verdict.FULL
+_UNAVAILABLE: Final = Verdict.UNAVAILABLE
 _FORBIDDEN: Final = frozenset({Reason.BAD_TOKEN, Reason.BAD_SIGNATURE, Reason.ADDRESS_NOT_ALLOWED})
 
 
@@ -36,7 +41,7 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
     it came, by address, token and signature, which are not looked at again."""
 
     receipt: Receipt
-    pairs: Pairs
+    sent: Sent
     idempotency_key: str | None = None
     fault: Fault | None = None
     signed: Signed | None = None
@@ -88,7 +93,7 @@ class Recorder:
         started = time.perf_counter()
         snapshot = self._snapshot()
         reading = snapshot.reading(None)
-        named = [reading.click_ids(arrival.pairs) for arrival in arrivals]
+        named = [reading.click_ids(arrival.sent) for arrival in arrivals]
         clicks = await self._fetch(arrivals, named)
         outcomes = [AWAY] * len(arrivals)
         places: list[int] = []
@@ -104,7 +109,7 @@ class Recorder:
             if admit is not None and decision.advertiser and not admit(decision.advertiser, not is_forbidden(decision)):
                 outcomes[place] = UNAVAILABLE
                 continue
-            if self._park is not None and decision.kind is Kind.PARKED:
+            if self._park is not None and decision.kind is _PARKED:
                 decision = self._park(arrival, decision, all_click_ids(named[place]))
             places.append(place)
             decisions.append(decision)
@@ -171,7 +176,7 @@ def decide_arrival(
 
 def read_postback(arrival: Arrival, click_id: str | None, click: Click | None, snapshot: Snapshot) -> Postback:
     """What the arrival says, with its chosen click_id, under the names that the click's advertiser uses."""
-    postback = snapshot.reading(advertiser_of(click, snapshot)).read(arrival.pairs)
+    postback = snapshot.reading(advertiser_of(click, snapshot)).read(arrival.sent)
     if arrival.fault is not None:
         return replace(postback, fault=arrival.fault)
     if arrival.idempotency_key is not None and postback.event_id is None:
@@ -187,7 +192,7 @@ def signature_of(arrival: Arrival, click: Click | None, snapshot: Snapshot) -> S
     advertiser = advertiser_of(click, snapshot)
     if advertiser is None or not advertiser.signing_keys:
         return None
-    return arrival.signed or signed_parameters(arrival.pairs, arrival.idempotency_key)
+    return arrival.signed or signed_parameters(pairs_of(arrival.sent), arrival.idempotency_key)
 
 
 def entry_of(decision: Decision) -> Entry:
@@ -212,13 +217,13 @@ def is_forbidden(decision: Decision) -> bool:
 
 def outcome_of(decision: Decision, verdict: Verdict) -> Outcome:
     """What is answered once the queue has, or has not, taken the decision."""
-    if verdict is Verdict.UNAVAILABLE:
+    if verdict is _UNAVAILABLE:
         return AWAY
-    if verdict is Verdict.FULL:
+    if verdict is _FULL:
         return UNAVAILABLE
-    profile = decision.advertiser.profile if decision.advertiser else Profile.JSON
+    profile = decision.advertiser.profile if decision.advertiser else _BY_DEFAULT
     refusal = decision.refusal
-    if decision.kind is Kind.PARKED:
+    if decision.kind is _PARKED:
         return PARKED
     if refusal is not None:
         result = Result.INVALID if is_forbidden(decision) else Result.REJECTED

@@ -131,13 +131,13 @@ class Replay:
         reading = self._snapshot.reading(None)
         named: dict[str, None] = {}
         for arrival in arrivals:
-            named.update(dict.fromkeys(all_click_ids(reading.click_ids(arrival.pairs))))
+            named.update(dict.fromkeys(all_click_ids(reading.click_ids(arrival.sent))))
         found = await fetch_clicks(self._pool, list(named))
         return {one.click_id: Click(one.campaign_id, one.publisher_id, one.clicked_ms, one.country) for one in found}
 
     def _decide(self, arrival: Arrival, clicks: Mapping[str, Click]) -> Decision:
         snapshot = self._snapshot
-        click_id, own = snapshot.reading(None).click_ids(arrival.pairs)
+        click_id, own = snapshot.reading(None).click_ids(arrival.sent)
         if own:
             known = {one: clicks.get(one) for one in own.values()}
             click_id = choose_click_id(own, click_id, known, snapshot)

@@ -31,7 +31,18 @@ from ingest.recorder import (
     signature_of,
 )
 from ingest.text import BLANKS
-from ingest.wire import NO_CLICK_ID, Fault, Pairs, Postback, UnreadableError, names_for, read_body, read_query
+from ingest.wire import (
+    NO_CLICK_ID,
+    Fault,
+    Pairs,
+    Postback,
+    Sent,
+    UnreadableError,
+    names_for,
+    pairs_of,
+    read_body,
+    read_query,
+)
 from storage.clicks import fetch_clicks
 from storage.facts import stored_fact
 from storage.postgres import Pool
@@ -141,8 +152,8 @@ class _Simulator:
         self._steps: list[Step] = []
 
     async def run(self, arrival: Arrival) -> Simulation:
-        snapshot, pairs = self._snapshot, arrival.pairs
-        named = click_id, own = snapshot.reading(None).click_ids(pairs)
+        snapshot, sent = self._snapshot, arrival.sent
+        named = click_id, own = snapshot.reading(None).click_ids(sent)
         clicks = {one: await self._click(one) for one in dict.fromkeys(all_click_ids(named))}
         if own:
             click_id = choose_click_id(own, click_id, clicks, snapshot)
@@ -150,7 +161,7 @@ class _Simulator:
         advertiser = advertiser_of(click, snapshot)
         postback = read_postback(arrival, click_id, click, snapshot)
         self._trace("postback", _said(postback))
-        unfilled = ", ".join(_unfilled(pairs, names_for(advertiser.aliases if advertiser else {})))
+        unfilled = ", ".join(_unfilled(pairs_of(sent), names_for(advertiser.aliases if advertiser else {})))
         if unfilled:
             self._trace("macros", f"not filled in, so missing: {unfilled}")
         if advertiser is not None and advertiser.token_digests and postback.security_token is not None:
@@ -237,7 +248,7 @@ class _Simulator:
         return claim
 
 
-def _read(text: str) -> Pairs:
+def _read(text: str) -> Sent:
     """Raises UnreadableError."""
     text = text.strip()
     if text.startswith(("{", "[")):

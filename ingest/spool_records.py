@@ -20,7 +20,7 @@ from ingest.decide import Receipt
 from ingest.reasons import Reason
 from ingest.recorder import Arrival
 from ingest.signatures import Signed
-from ingest.wire import Fault, Pairs
+from ingest.wire import Fault, Pairs, pairs_of
 
 HEADER: Final = b"postback spool 1\n"
 _FRAME: Final = struct.Struct("<II")
@@ -65,7 +65,7 @@ def pack_arrival(arrival: Arrival) -> bytes:
             receipt.received_us,
             receipt.remote_ip,
             arrival.idempotency_key,
-            [(_bytes(name), _bytes(value), isinstance(value, Nested)) for name, value in arrival.pairs],
+            [(_bytes(name), _bytes(value), isinstance(value, Nested)) for name, value in pairs_of(arrival.sent)],
             None if fault is None else (fault.reason.value, fault.detail),
             None if signed is None else (signed.message, list(signed.signatures), signed.timestamp_s),
         )

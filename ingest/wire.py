@@ -1,6 +1,6 @@
 """The wire format: what a postback says, before anybody knows whose click it is.
 
-`read_query`, `read_body` and `read_bulk` make name/value pairs of a request; `interpret` makes a Postback of them.
+`read_queries`, `read_body` and `read_bulk` make names and values of a request; `interpret` makes a Postback of them.
 """
 
 from __future__ import annotations
@@ -16,11 +16,15 @@ from ingest.bodies import (
     Fault,
     Nested,
     Pairs,
+    Sent,
     UnreadableError,
+    pairs_of,
     read_body,
     read_bulk,
     read_objects,
+    read_queries,
     read_query,
+    together,
 )
 from ingest.macros import MACRO_OPENERS, MACRO_WORDS, is_macro
 from ingest.reasons import Reason
@@ -34,13 +38,17 @@ __all__ = [
     "Pairs",
     "Postback",
     "Reason",
+    "Sent",
     "UnreadableError",
     "interpret",
     "names_for",
+    "pairs_of",
     "read_body",
     "read_bulk",
     "read_objects",
+    "read_queries",
     "read_query",
+    "together",
 ]
 
 MAX_TEXT_BYTES: Final = 255
@@ -123,17 +131,18 @@ def names_for(aliases: Mapping[str, str]) -> dict[str, str]:
 
 
 def interpret(
-    pairs: Pairs,
+    sent: Sent,
     aliases: Mapping[str, str] = _NO_ALIASES,
     *,
     secret_names: frozenset[str] = frozenset(),
 ) -> Postback:
-    """The postback that the pairs say; never raises.
+    """The postback that was sent; never raises.
 
     `aliases` are the advertiser's own names -> standard names. A field that one of them gives is not read from its
     standard names: those are kept in params. Without, a field given twice must have one value. Values are trimmed;
     empty ones and unexpanded macros count as missing. `secret_names` never get into params.
     """
+    pairs = pairs_of(sent)
     names, secret_names = own_names(pairs, aliases, secret_names)
     fault: Fault | None = None
     values: dict[str, str] = {}

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ingest.bodies import Nested
 from ingest.macros import is_macro
 from ingest.reading import Reading
+from ingest.reasons import Reason
 from ingest.times import parse_time_ms
 from ingest.wire import (
     STANDARD_ALIASES,
@@ -20,11 +21,14 @@ from ingest.wire import (
     Pairs,
     UnreadableError,
     interpret,
+    pairs_of,
     read_body,
     read_bulk,
     read_objects,
+    read_queries,
     read_query,
 )
+from tests.sent import listed
 
 FORM = "application/x-www-form-urlencoded"
 FIELDS = sorted(set(STANDARD_ALIASES.values()))
@@ -79,10 +83,10 @@ def test_query_form_json_and_bulk_say_the_same(pairs: Pairs) -> None:
     encoded = urlencode(pairs)
     assert read_query(encoded) == pairs
     assert read_query(encoded.encode()) == pairs
-    assert read_body(FORM, encoded.encode()) == pairs
-    assert read_body("application/json", as_json(pairs)) == pairs
-    assert read_bulk("application/json", b"[%b,%b]" % (as_json(pairs), as_json(pairs))) == [pairs, pairs]
-    assert read_bulk("application/x-ndjson", as_json(pairs) + b"\n" + as_json(pairs)) == [pairs, pairs]
+    assert pairs_of(read_body(FORM, encoded.encode())) == pairs
+    assert pairs_of(read_body("application/json", as_json(pairs))) == pairs
+    assert listed(read_bulk("application/json", b"[%b,%b]" % (as_json(pairs), as_json(pairs)))) == [pairs, pairs]
+    assert listed(read_bulk("application/x-ndjson", as_json(pairs) + b"\n" + as_json(pairs))) == [pairs, pairs]
 
 
 @given(st.lists(st.tuples(st.binary(max_size=8), st.binary(max_size=8)), max_size=5))
@@ -108,6 +112,17 @@ def test_a_query_is_read_as_the_url_standard_says(raw: str) -> None:
 
 
 @given(
+    st.lists(
+        st.text('%&=+aF02635CDd"\\{}:, ', max_size=20) | valid_pairs.map(urlencode) | plain_pairs.map(urlencode),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_queries_are_read_together_as_each_alone(queries: list[str]) -> None:
+    assert [pairs_of(sent) for sent in read_queries(queries)] == [read_query(query) for query in queries]
+
+
+@given(
     st.lists(st.one_of(plain_pairs, wild_pairs), min_size=1, max_size=3),
     st.dictionaries(st.sampled_from(["order", "lead", "cid", "p1"]), st.sampled_from(FIELDS), max_size=2),
 )
@@ -117,10 +132,15 @@ def test_layouts_change_nothing(postbacks: list[Pairs], aliases: dict[str, str])
     reading = Reading(aliases, secret_names, click_id_names)
     standard = Reading({}, secret_names, click_id_names)
     for pairs in postbacks * 3:
-        assert reading.read(pairs) == interpret(pairs, aliases, secret_names=secret_names)
+        fields = dict(pairs)
+        if len(fields) < len(pairs) or any(isinstance(value, Nested) for value in fields.values()):
+            assert reading.read(pairs) == interpret(pairs, aliases, secret_names=secret_names)
+            assert standard.click_ids(pairs)[0] == interpret(pairs).click_id
+            continue
+        assert reading.read(fields) == interpret(pairs, aliases, secret_names=secret_names)
         own = {name: interpret(pairs, {name: "click_id"}).click_id for name, _ in pairs if name in click_id_names}
         given_own = {name: click_id for name, click_id in own.items() if click_id is not None}
-        assert standard.click_ids(pairs) == (interpret(pairs).click_id, given_own)
+        assert standard.click_ids(fields) == standard.click_ids(pairs) == (interpret(pairs).click_id, given_own)
 
 
 @given(st.one_of(any_text, st.text("%&=+aF0 \u00e9\udcff", max_size=40), st.binary(max_size=40)))
@@ -157,9 +177,28 @@ def test_any_body_is_read_or_refused(content_type: str, body: bytes) -> None:
         orjson.dumps(mapping)
 
 
+@given(
+    st.lists(
+        st.sampled_from(
+            ['{"a":"1"}', '{"a":"1"},{"b":"2"}', '{"a":"1"', ',"b":"2"}', '{"a":"}', '{x"}', "", "[]", '{"a":1}']
+        )
+        | st.text('{}",:a1\r', max_size=10),
+        max_size=5,
+    )
+)
+def test_each_line_of_ndjson_stands_alone(lines: list[str]) -> None:
+    """Whatever they would be together."""
+
+    def read(text: str) -> list[Pairs | Reason]:
+        items = listed(read_bulk("application/x-ndjson", text.encode()))
+        return [item.reason if isinstance(item, Fault) else item for item in items]
+
+    assert read("\n".join(lines)) == [item for line in lines for item in read(line)]
+
+
 @given(st.from_regex(r"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,30})?([eE][-+]?[0-9]{1,4})?", fullmatch=True))
 def test_a_json_number_keeps_its_text(number: str) -> None:
-    assert read_body("application/json", f'{{"n": {number}}}'.encode()) == [("n", number)]
+    assert pairs_of(read_body("application/json", f'{{"n": {number}}}'.encode())) == [("n", number)]
     nested = read_body("application/json", f'{{"n": [{number}]}}'.encode())
     assert nested == [("n", f"[{number}]")]
 
@@ -248,6 +287,6 @@ def test_objects_of_texts_are_read_as_any_other(pairs: Pairs, colon: str) -> Non
     """A number beside them makes the reader take the long way; the same pairs come out."""
     members = ",".join(f"{json.dumps(name)}{colon}{json.dumps(value)}" for name, value in pairs)
     alone, beside = f"{{{members}}}".encode(), f'{{{members}{"," if members else ""}"n":1}}'.encode()
-    assert [*read_body("application/json", alone), ("n", "1")] == read_body("application/json", beside)
+    assert [*pairs_of(read_body("application/json", alone)), ("n", "1")] == read_body("application/json", beside)
     if b"\n" not in alone:
-        assert read_bulk("application/x-ndjson", alone) == [pairs]
+        assert listed(read_bulk("application/x-ndjson", alone)) == [pairs]

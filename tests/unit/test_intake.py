@@ -12,6 +12,7 @@ from ingest.intake import DRAIN_BATCH, Intake
 from ingest.outcome import AWAY, Outcome, Result
 from ingest.recorder import Arrival
 from ingest.spool import Spool, used_bytes
+from ingest.wire import pairs_of
 from tests.catalogs import receipt
 from tests.eventually import eventually
 
@@ -27,7 +28,7 @@ class Recording:
         self.recorded: list[int] = []
 
     async def record(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
-        places = [int(str(arrival.pairs[0][1])) for arrival in arrivals]
+        places = [int(pairs_of(arrival.sent)[0][1]) for arrival in arrivals]
         self.batches.append(places)
         self.recorded += [place for place in places if place not in self.away]
         return [AWAY if place in self.away else Outcome(Result.ACCEPTED) for place in places]

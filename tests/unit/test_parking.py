@@ -19,7 +19,7 @@ from ingest.reasons import Reason
 from ingest.recorder import Arrival, outcome_of
 from ingest.signatures import Signed
 from ingest.vault import KEY_BYTES, Vault, VaultError
-from ingest.wire import Fault, Pairs, interpret
+from ingest.wire import Fault, Pairs, interpret, pairs_of
 from storage.parked import ParkedPostback
 from storage.records import Kind, encode
 from tests.catalogs import CLICKED_MS, DAY_MS, campaign, receipt, snapshot
@@ -31,7 +31,7 @@ PAIRS: Pairs = [("click_id", "late"), ("security_token", "very-secret"), ("sub1"
 
 
 def decided(arrival: Arrival, rules: Rules = RULES) -> Decision:
-    return decide(arrival.receipt, interpret(arrival.pairs), None, snapshot(campaign()), rules)
+    return decide(arrival.receipt, interpret(arrival.sent), None, snapshot(campaign()), rules)
 
 
 def row_of(decision: Decision) -> ParkedPostback:
@@ -59,7 +59,7 @@ def test_what_is_opened_is_what_came(arrival: Arrival) -> None:
     parked = parking.park(arrival, decided(arrival), ["late"])
     opened = parking.open(row_of(parked))
     assert opened == arrival
-    assert [type(value) for _, value in opened.pairs] == [type(value) for _, value in arrival.pairs]
+    assert [type(value) for _, value in pairs_of(opened.sent)] == [type(value) for _, value in pairs_of(arrival.sent)]
 
 
 def test_a_postback_of_an_unknown_click_is_parked_with_its_secrets_sealed() -> None:

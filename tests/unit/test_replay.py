@@ -62,7 +62,7 @@ def logged(decision: Decision) -> LoggedRejection:
 
 
 def read(arrival: Arrival, catalog: Snapshot, of: Click | None) -> Postback:
-    click_id, _ = catalog.reading(None).click_ids(arrival.pairs)
+    click_id, _ = catalog.reading(None).click_ids(arrival.sent)
     return read_postback(arrival, click_id, of, catalog)
 
 
