@@ -15,6 +15,7 @@ import structlog
 from dedup.caps import CapCounters
 from dedup.client import connect as connect_redis
 from dedup.durability import Durability, time_limit_s
+from dedup.port import Deduplicator
 from dedup.redis import RedisDeduplicator
 from dedup.scripts import Client
 from ingest.addresses import parse_networks
@@ -59,10 +60,11 @@ from storage.postgres import Pool, open_pool
 from storage.postgres import close as close_postgres
 from storage.retention import Keep
 from storage.rows import NewClick
-from storage.writer import Writer
+from storage.writer import Writer, WriterObserver
 
 if TYPE_CHECKING:
     from ingest.console.handlers import Console
+    from ingest.traced import Traced
 
 MAX_WAITING = 10_000
 """Postbacks that may wait for their turn in one receiver; more are refused."""
@@ -95,6 +97,17 @@ def keep_of(config: Config) -> Keep:
     return Keep(kept.postback_log, kept.clicks, kept.conversions, kept.outbound_messages, config.clicks.window)
 
 
+def traced_of(orders: Orders) -> Traced | None:
+    """What traces the parts of a process; None where nothing is traced, and then OpenTelemetry is not even imported."""
+    config = orders.config
+    if not config.tracing.is_on:
+        return None
+    from ingest.traced import Traced  # noqa: PLC0415  an extra
+    from ingest.tracing import open_tracing  # noqa: PLC0415  as above
+
+    return Traced(open_tracing(config.tracing, orders.role, f"{consumer_name(config, orders.index)}-{orders.role}"))
+
+
 def expiry(snapshot: Callable[[], Snapshot], rules: Rules) -> Callable[[Click], int]:
     """When a click stops to convert, epoch ms."""
 
@@ -111,6 +124,9 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
     config = orders.config
     async with AsyncExitStack() as stack:
         metrics = Metrics()
+        traced = traced_of(orders)
+        if traced is not None:
+            stack.push_async_callback(traced.close)
         durability = Durability(config.redis.ack)
         redis = connect_redis(orders.redis_url, timeout_s=time_limit_s(durability))
         stack.push_async_callback(redis.aclose)
@@ -128,23 +144,24 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
             max_backlog=config.redis.max_backlog,
             durability=durability,
         )
+        port: Deduplicator = deduplicator if traced is None else traced.deduplicator(deduplicator)
         stored = StoredClicks(pool, now_ms)
-        clicks = ClickSource(deduplicator, stored.lookup, expires_ms=expiry(lambda: feed.snapshot, rules))
+        lookup = stored.lookup if traced is None else traced.lookup(stored.lookup)
+        clicks = ClickSource(port, lookup, expires_ms=expiry(lambda: feed.snapshot, rules))
         parking = Parking(vault, rules.park_unknown_ms)
         counters = CapCounters(redis, durability=durability)
         recount = CapRecount(counters, redis, pool, partitions=config.redis.partitions)
         caps = CapGate(counters, recount.ensure, CapMetrics(metrics))
         stack.push_async_callback(caps.close)
-        recorder = Recorder(
-            deduplicator, clicks, lambda: feed.snapshot, rules, RecorderMetrics(metrics), parking.park, caps
-        )
+        recorder = Recorder(port, clicks, lambda: feed.snapshot, rules, RecorderMetrics(metrics), parking.park, caps)
         unparking = Unparking(parking, recorder, clicks, pool, UnparkingMetrics(metrics))
         spool = Spool(config.spool_path, max_bytes=config.spool.max_bytes)
 
         async def can_claim() -> bool:
             return await deduplicator.problem() is None
 
-        intake = Intake(recorder, spool, config.spool_path, can_claim, IntakeMetrics(metrics))
+        make_intake = Intake if traced is None else traced.intake
+        intake = make_intake(recorder, spool, config.spool_path, can_claim, IntakeMetrics(metrics))
         receiver = Receiver(
             intake,
             metrics,
@@ -300,13 +317,18 @@ async def run_writer(orders: Orders, stop: asyncio.Event, ready: Callable[[], No
         stack.push_async_callback(redis.aclose)
         pool = await open_pool(orders.postgres_dsn, config.postgres.pool)
         stack.push_async_callback(close_postgres, pool)
+        observer: WriterObserver = WriterMetrics(metrics)
+        traced = traced_of(orders)
+        if traced is not None:
+            stack.push_async_callback(traced.close)
+            observer = traced.writer(observer)
         writer = Writer(
             redis,
             pool,
             partitions=config.redis.partitions,
             # The same after a restart: what was left pending is then taken up at once.
             consumer=consumer_name(config, orders.index),
-            observer=WriterMetrics(metrics),
+            observer=observer,
             batch_rows=config.writer.batch_rows,
             batch_age_ms=config.writer.batch_age,
         )

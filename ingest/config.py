@@ -10,6 +10,7 @@ from enum import StrEnum
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -176,6 +177,19 @@ class AdminConfig(_Section, frozen=True):
     console: bool = True
 
 
+class TracingConfig(_Section, frozen=True):
+    """Traces of a sample of postbacks."""
+
+    endpoint: str = ""
+    sample_ratio: Annotated[float, Meta(ge=0, le=1)] = 0.001
+    service_name: str = "postback"
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is traced."""
+        return bool(self.endpoint) and self.sample_ratio > 0
+
+
 class LogConfig(_Section, frozen=True):
     """Logs."""
 
@@ -197,6 +211,7 @@ class Config(_Section, frozen=True):
     retention: RetentionConfig = RetentionConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     admin: AdminConfig = AdminConfig()
+    tracing: TracingConfig = TracingConfig()
     log: LogConfig = LogConfig()
 
     @property
@@ -361,6 +376,11 @@ def _check(config: Config, where: str) -> None:
                 ip_network(network)
             except ValueError as error:
                 refuse(key, str(error))
+    if config.tracing.endpoint and not _is_plain_url(config.tracing.endpoint):
+        refuse(
+            "tracing.endpoint",
+            'expected a URL such as "http://127.0.0.1:4318", and no password: OTEL_EXPORTER_OTLP_HEADERS is for that',
+        )
     if config.clicks.park_unknown > MAX_PARK_MS:
         refuse("clicks.park_unknown", "expected at most 30d: waiting takes room, and nobody is told meanwhile")
     if not 0 < config.outbound.timeout <= MAX_ATTEMPT_MS:
@@ -369,6 +389,15 @@ def _check(config: Config, where: str) -> None:
         refuse("retention.conversions", "expected 0s (for ever) or at least 30d")
     if config.clicks.window == 0:
         refuse("clicks.window", "must be longer than 0")
+
+
+def _is_plain_url(text: str) -> bool:
+    """Whether it is http or https, to a host, as nobody in particular."""
+    try:
+        url = urlsplit(text)
+        return url.scheme in {"http", "https"} and bool(url.hostname) and url.username is None and url.port != 0
+    except ValueError:
+        return False
 
 
 def decode_number(kind: type, value: int) -> int:

@@ -119,7 +119,9 @@ class WriterMetrics:
         self._batch = metrics.histogram("postback_commit_batch")
         self._retries = metrics.counter("postback_writer_retries")
 
-    def committed(self, partition: int, counts: BatchCounts, *, seconds: float, oldest_age_s: float) -> None:
+    def committed(
+        self, partition: int, entries: Sequence[Entry], counts: BatchCounts, *, seconds: float, oldest_age_s: float
+    ) -> None:
         """A batch is in Postgres."""
         self._stored.inc(counts.read)
         self._rows.labels("new").inc(counts.new)
@@ -128,7 +130,7 @@ class WriterMetrics:
         self._rows.labels("parked").inc(counts.parked)
         self._seconds.observe(seconds)
         self._age.observe(oldest_age_s)
-        self._batch.observe(counts.read)
+        self._batch.observe(len(entries))
         log.debug("batch committed", partition=partition, new=counts.new, present=counts.present, logged=counts.logged)
 
     def retried(self, partition: int, doing: str, error: Exception, *, delay_s: float) -> None:

@@ -12,6 +12,7 @@ import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +35,7 @@ from ingest.vault import ensure_vault
 ORPHANS_S: Final = 5.0
 """How long the port is waited for, beyond the drain, that workers of a killed `serve` still hold."""
 ORPHANS_POLL_S: Final = 0.1
+OTLP: Final = "opentelemetry.exporter.otlp.proto.http"
 
 log = structlog.get_logger()
 
@@ -66,6 +68,7 @@ async def serve(
 
     `before_workers` is awaited once the engines run and have their schema; `on_ready` is told the URL.
     """
+    _require_extras(config)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -107,6 +110,22 @@ async def serve(
         await stopped
         log.info("stopping")
     log.info("stopped")
+
+
+def _require_extras(config: Config) -> None:
+    """Raises ServeError where something is set that needs what is not installed."""
+    if config.tracing.is_on and not (_is_installed("opentelemetry.sdk") and _is_installed(OTLP)):
+        raise ServeError(
+            "tracing.endpoint is set, but OpenTelemetry is not installed:"
+            " pip install 'postback[otel]', or leave tracing.endpoint empty"
+        )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # nor what it would be in
+        return False
 
 
 async def _free_port(config: Config, role: ServeRole) -> int:

@@ -25,7 +25,9 @@ T = TypeVar("T")
 class WriterObserver(Protocol):
     """Is told what happens, for logs and metrics. Must neither wait nor raise."""
 
-    def committed(self, partition: int, counts: BatchCounts, *, seconds: float, oldest_age_s: float) -> None:
+    def committed(
+        self, partition: int, entries: Sequence[Entry], counts: BatchCounts, *, seconds: float, oldest_age_s: float
+    ) -> None:
         """A batch is in Postgres: how long storing took, and how long ago its first entry was queued."""
 
     def retried(self, partition: int, doing: str, error: Exception, *, delay_s: float) -> None:
@@ -129,6 +131,7 @@ class _Drain:
         oldest_ms = min(entry.queued_ms for entry in entries)
         self._observer.committed(
             self._queue.partition,
+            entries,
             counts,
             seconds=time.monotonic() - began,
             oldest_age_s=max(0.0, time.time() - oldest_ms / 1_000),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -53,7 +53,9 @@ class Observer:
     on_commit: Callable[[], object] = lambda: None
     retried_once: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def committed(self, partition: int, counts: BatchCounts, *, seconds: float, oldest_age_s: float) -> None:
+    def committed(
+        self, partition: int, entries: Sequence[Entry], counts: BatchCounts, *, seconds: float, oldest_age_s: float
+    ) -> None:
         self.counts += counts
         self.ages_s.append(oldest_age_s)
         self.on_commit()
