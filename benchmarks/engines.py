@@ -128,11 +128,16 @@ class Platform:
     async def rewrite_log(self) -> None:
         """Redis' append-only file holds what there is, no more."""
         await self.redis.bgrewriteaof()
-        await eventually(
+        await self.log_rewritten()
+
+    async def log_rewritten(self) -> None:
+        """No rewrite of that file is under way or to come."""
+        said = await eventually(
             lambda: self.redis.info("persistence"),
             lambda said: not said["aof_rewrite_in_progress"] and not said["aof_rewrite_scheduled"],
             within_s=_REWRITTEN_WITHIN_S,
         )
+        assert said["aof_last_bgrewrite_status"] == "ok", "the append-only file was not rewritten; the disk may be full"
 
     async def redis_bytes(self) -> int:
         """What Redis' data takes."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import orjson
 import typer
@@ -31,12 +31,13 @@ from benchmarks.rows import Sample, Settings, committed
 from benchmarks.run import IN_MEMORY, OUT, say, short_lived_folder
 from benchmarks.scale_backlog import drain
 from benchmarks.scale_report import EMPTY, FULL, Measured, as_data, drawings_of, markdown
-from benchmarks.scale_stored import MOST, Loaded, NotStoredError, points, store
+from benchmarks.scale_stored import MOST, Loaded, NotStoredError, store
 from ingest.engines import EngineError
 from storage.postgres import AWAY, PostgresError
 
 KEPT: Final = Path(__file__).resolve().parent.parent / "docs" / "scale.md"
 PARTITIONS: Final = (1, 2, 4)
+T = TypeVar("T")
 _BROKEN: Final[tuple[type[Exception], ...]] = (
     AssertionError,
     LoadError,
@@ -61,6 +62,8 @@ class Plan:
     settings: Settings
     seed: int
     most_minutes: float
+    tenths: tuple[int, ...] = (0, 1, 3, 10)
+    """Of what is stored at last: where to measure on the way."""
 
 
 def main(
@@ -82,12 +85,10 @@ def main(
     """Measure the product with much stored, with several partitions and with a backlog."""
     seed = secrets.randbelow(1 << 32) if seed is None else seed
     settings = Settings(1.0 if quick else seconds, 1.0, connections)
+    plan = Plan(stored, backlog, rounds, events, 5_000, settings, seed, most_minutes)
     if quick:
-        plan = Plan(
-            min(stored, 100_000), min(backlog, 20_000), 1, min(events, 3_000), 500, settings, seed, most_minutes
-        )
-    else:
-        plan = Plan(stored, backlog, rounds, events, 5_000, settings, seed, most_minutes)
+        fewer = replace(plan, stored=min(stored, 100_000), backlog=min(backlog, 20_000), events=min(events, 3_000))
+        plan = replace(fewer, rounds=1, warm_up=500, tenths=(0, 10))
     try:
         with short_lived_folder(data_dir) as folder:
             facts, measured = asyncio.run(_run(folder, plan))
@@ -168,6 +169,7 @@ async def _run(folder: Path, plan: Plan) -> tuple[dict[str, dict[str, str]], Mea
             limit = asyncio.timeout_at(until)
             try:
                 async with limit:
+                    await asyncio.sleep(0)  # ends here where the time is up already: redis-py may swallow that
                     await part(bench, empty, measured)
             except _BROKEN as error:
                 why = f"{type(error).__name__}: {error}"
@@ -192,16 +194,18 @@ async def _against_stored(bench: _Bench, empty: Platform, measured: Measured) ->
     """An empty platform and one that is filled step by step, in turn."""
     plan, loaded = bench.plan, Loaded(0, 0.0, 0, 0)
     async with _calm_platform(bench.folder / "full") as full:
-        await full.settings()
         began = datetime.now(UTC)
-        for stored in points(plan.stored):
+        for stored in (plan.stored * tenths // 10 for tenths in plan.tenths):
             if stored:
                 one = await store(full, loaded.rows + 1, stored, bench.now_ms)
                 measured.loaded = loaded = loaded + one
+                await full.settings()
                 say(f"stored {one.rows:,} more in {one.seconds:.0f} s, {one.rows / one.seconds:,.0f}/s")
             for number in range(1, (plan.rounds if stored == plan.stored else plan.rounds // 2 + 1) + 1):
                 made = await bench.fresh(empty, full)
-                samples = {EMPTY: await bench.empty(empty, made), FULL: await bench.full(full, made)}
+                samples: dict[str, Sample] = {}
+                for name in rotated((EMPTY, FULL), number):
+                    samples[name] = await (bench.empty(empty, made) if name == EMPTY else bench.full(full, made))
                 measured.steps.setdefault(stored, []).append(samples)
                 _tell(f"{stored:,} stored, round {number}", samples)
         kept = (await full.stored()).conversions - (await full.stored(began)).conversions
@@ -215,7 +219,7 @@ async def _partitions(bench: _Bench, empty: Platform, measured: Measured) -> Non
         for number in range(1, bench.plan.rounds + 1):
             made = await bench.fresh(empty)
             samples: dict[str, Sample] = {}
-            for partitions in PARTITIONS:
+            for partitions in rotated(PARTITIONS, number):
                 empty.divide(partitions)
                 samples[str(partitions)] = await bench.empty(empty, made)
             measured.partitions.append(samples)
@@ -235,6 +239,12 @@ async def _backlog(bench: _Bench, empty: Platform, measured: Measured) -> None:
         f"backlog of {drained.entries:,} gone after {drained.seconds:.1f} s at {drained.rate:,.0f} postbacks a second, "
         f"{drained.per_s:,.0f}/s{_said(drained.problems)}"
     )
+
+
+def rotated(things: Sequence[T], number: int) -> Sequence[T]:
+    """In another order each round, so that it does not matter what comes after what."""
+    first = (number - 1) % len(things)
+    return [*things[first:], *things[:first]]
 
 
 def _tell(what: str, samples: Round) -> None:

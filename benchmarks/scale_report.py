@@ -23,7 +23,8 @@ Facts = Mapping[str, Mapping[str, str]]
 
 _NOTES: Final = """\
 How to read it. The machine is shared and virtual, so wall-clock figures move from run to run; ratios are taken within a
-round, what is compared alternates in short rounds, and the range over rounds stands beside each median.
+round, what is compared alternates in short rounds, in changing order, and the range over rounds stands beside each
+median.
 
 - Every measurement is everything on all cores: from the first request to the last committed row. Programs are started
   anew for each; engines of the platform that is not measured idle.

@@ -13,7 +13,7 @@ from random import Random
 from typing import Any, Final
 
 from benchmarks.engines import WINDOW_MS, Platform
-from benchmarks.workload import YOUNGEST_MS
+from benchmarks.workload import DAY_MS, YOUNGEST_MS
 from storage.postgres import Connection, close, connect
 
 MOST: Final = 16_000_000
@@ -23,9 +23,9 @@ _PRIME: Final = (1 << 29) - 3
 _FACTORS: Final = (366_834_071, 219_270_529, 481_036_337, 97_482_613)
 """Each word of a click's id is the number times one of these, modulo the prime: different for different numbers, and in
 no order."""
-_TIME_FACTOR: Final = 430_915_811
-_TIME_STEP_MS: Final = 14
-"""Times the prime it is 87 days: over the last three months, and all clicks are still within the window."""
+SPAN_MS: Final = 87 * DAY_MS
+"""Of the clicks of each call of `store`, in the order of their numbers, as conversions come: the last three months, and
+all are still within the window."""
 
 _ROWS: Final = 50_000
 _CLAIMS: Final = 10_000
@@ -36,8 +36,7 @@ _SAMPLE: Final = 200
 _SESSION: Final = """
 SET session_replication_role = replica;  -- no triggers: the rollups count what comes later
 SET synchronous_commit = off;            -- a checkpoint comes before anything is measured
-SET wal_compression = off;
-SET work_mem = '64MB'
+SET wal_compression = off
 """
 
 _INSERT: Final = f"""
@@ -65,19 +64,18 @@ FROM (
     SELECT
         n,
         {" || ".join(f"lpad(to_hex(n * {factor} % {_PRIME}), 8, '0')" for factor in _FACTORS)} AS click_id,
-        $3::bigint - n * {_TIME_FACTOR} % {_PRIME} * {_TIME_STEP_MS} AS clicked_ms,
+        $3::bigint + n * $4::bigint AS clicked_ms,
         n % 2 = 0 AS is_sale,
         n % 400 + 1.49 AS sale
     FROM generate_series($1::bigint, $2::bigint) AS n
 ) AS made
-ORDER BY 1
 """
 
 _CLAIM: Final = f"""
-local first, last, newest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local first, last, zero, step = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 for n = first, last do
     local id = string.format('{"%08x" * len(_FACTORS)}', {", ".join(f"n * {factor} % {_PRIME}" for factor in _FACTORS)})
-    local clicked = newest - n * {_TIME_FACTOR} % {_PRIME} * {_TIME_STEP_MS}
+    local clicked = zero + n * step
     local click = 'pb:{{0}}:click:' .. id
     local field, fact = '1000', ''
     if n % 2 == 0 then
@@ -120,26 +118,31 @@ def click_id_of(number: int) -> str:
     return "".join(f"{number * factor % _PRIME:08x}" for factor in _FACTORS)
 
 
-def clicked_ms_of(number: int, now_ms: int) -> int:
-    """When it was, for clicks made at `now_ms`."""
-    return now_ms - YOUNGEST_MS - number * _TIME_FACTOR % _PRIME * _TIME_STEP_MS
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Of clicks by their number, epoch ms: `zero_ms` + number * `step_ms`."""
 
+    zero_ms: int
+    step_ms: int
 
-def points(stored: int) -> list[int]:
-    """Where to measure on the way to so many."""
-    return sorted({stored * tenths // 10 for tenths in (0, 1, 3, 10)})
+    @classmethod
+    def spread(cls, first: int, last: int, now_ms: int) -> Times:
+        """Evenly over the span that ends at the youngest click."""
+        step_ms = SPAN_MS // (last - first + 1)
+        return cls(now_ms - YOUNGEST_MS - last * step_ms, step_ms)
 
 
 async def store(platform: Platform, first: int, last: int, now_ms: int) -> Loaded:
     """Numbers from `first` to `last` into both engines, all indexes in place, and everything settled: statistics, a
-    checkpoint, the append-only file rewritten. Raises NotStoredError where some are not there then."""
+    checkpoint, the append-only file. Raises NotStoredError where some are not there then."""
     began = time.perf_counter()
     before = await platform.redis_bytes(), await platform.pool.fetchval(_BYTES)
     keys = await platform.redis.dbsize()
     chunks = _chunks(first, last, _ROWS)
-    newest_ms = now_ms - YOUNGEST_MS
+    times = Times.spread(first, last, now_ms)
+    await platform.redis.config_set("appendonly", "no")  # the file is written at the end, at once
     await asyncio.gather(
-        *(_insert(platform, chunks, newest_ms) for _ in range(_SESSIONS)), _claim(platform, first, last, newest_ms)
+        *(_insert(platform, chunks, times) for _ in range(_SESSIONS)), _claim(platform, first, last, times)
     )
     connection = await connect(platform.urls.postgres_dsn)
     try:
@@ -147,7 +150,8 @@ async def store(platform: Platform, first: int, last: int, now_ms: int) -> Loade
         await connection.execute("CHECKPOINT", timeout=_LONG_S)
     finally:
         await close(connection)
-    await platform.rewrite_log()
+    await platform.redis.config_set("appendonly", "yes")
+    await platform.log_rewritten()
     seconds = time.perf_counter() - began
     claims = await platform.redis.dbsize() - keys
     if claims != last - first + 1:
@@ -157,19 +161,19 @@ async def store(platform: Platform, first: int, last: int, now_ms: int) -> Loade
     return Loaded(last - first + 1, seconds, after[0] - before[0], after[1] - before[1])
 
 
-async def _insert(platform: Platform, chunks: Iterator[tuple[int, int]], newest_ms: int) -> None:
+async def _insert(platform: Platform, chunks: Iterator[tuple[int, int]], times: Times) -> None:
     connection: Connection = await connect(platform.urls.postgres_dsn)
     try:
         await connection.execute(_SESSION)
         for first, last in chunks:
-            await connection.execute(_INSERT, first, last, newest_ms, timeout=_LONG_S)
+            await connection.execute(_INSERT, first, last, times.zero_ms, times.step_ms, timeout=_LONG_S)
     finally:
         await close(connection)
 
 
-async def _claim(platform: Platform, first: int, last: int, newest_ms: int) -> None:
+async def _claim(platform: Platform, first: int, last: int, times: Times) -> None:
     for start, end in _chunks(first, last, _CLAIMS):
-        await platform.redis.eval(_CLAIM, 0, start, end, newest_ms)
+        await platform.redis.eval(_CLAIM, 0, start, end, times.zero_ms, times.step_ms)
 
 
 async def _look_for(platform: Platform, first: int, last: int) -> None:
