@@ -84,6 +84,9 @@ def test_environment_wins_over_the_file(tmp_path: Path) -> None:
         ("[redis]\nack = 'maybe'", "redis.ack: "),
         ("[redis]\nurl = 'http://x'", "redis.url: expected"),
         ("[postgres]\ndsn = 'mysql://x'", "postgres.dsn: expected"),
+        ("[tracing]\nendpoint = 'collector:4318'", "tracing.endpoint: expected a URL"),
+        ("[tracing]\nendpoint = 'http://user:secret@collector'", "tracing.endpoint: expected a URL"),
+        ("[tracing]\nsample_ratio = 1.5", "tracing.sample_ratio: expected `float` <= 1"),
         ("data_dir = ", "not valid TOML"),
     ],
 )
