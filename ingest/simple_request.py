@@ -15,8 +15,6 @@ MAX_TARGET: Final = 8000
 """Longer request lines are the parser's to refuse."""
 MAX_SIMPLE_BODY: Final = 65_536
 
-_QUERY: Final = re.compile(rb"[!\"$-~]*")
-"""Visible ASCII without #."""
 _HEADERS: Final = re.compile(rb"(?:[A-Za-z0-9-]{1,64}: [!-~](?:[ -~]{0,1000}[!-~])?\r\n){1,32}\r\n")
 _HARMLESS: Final = frozenset(
     {
@@ -57,7 +55,10 @@ def read_simple(data: bytes, paths: frozenset[bytes]) -> SimpleRequest | None:
     else:
         return None
     path, _, query = data[target_at : line_end - 9].partition(b"?")
-    if path not in paths or _QUERY.fullmatch(query) is None:
+    if path not in paths or not query.isascii() or b" " in query or b"#" in query:
+        return None
+    text = query.decode("ascii")
+    if not text.isprintable():
         return None
     headers = read_headers(data[line_end + 2 : head_end])
     if headers is None:
@@ -67,7 +68,7 @@ def read_simple(data: bytes, paths: frozenset[bytes]) -> SimpleRequest | None:
             return None
     elif headers.content_length != len(body) or not body or len(body) > MAX_SIMPLE_BODY:
         return None
-    return SimpleRequest(query.decode("ascii"), body, headers)
+    return SimpleRequest(text, body, headers)
 
 
 @lru_cache(maxsize=4096)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 import signal
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar
 
 from ingest.engines.folders import EngineFolders
@@ -24,6 +26,8 @@ class Engine(ABC):
     """Ends the sessions, then the server in order."""
     setting: ClassVar[str]
     """Where the configuration names another server instead."""
+    environment: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """What the server is told besides the usual."""
 
     def __init__(self, folders: EngineFolders) -> None:
         self._folders = folders
@@ -62,6 +66,7 @@ class Engine(ABC):
             log_path=self._folders.log / f"{self.name}.log",
             death_signal=self.stop_signal,
             identity=identity,
+            environment=self.environment,
         )
         await until_ready(
             self.process,

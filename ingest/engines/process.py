@@ -7,8 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO
 
 from ingest.engines import launcher
@@ -75,6 +76,7 @@ class EngineProcess:
         log_path: Path,
         death_signal: signal.Signals,
         identity: str = SAME_USER,
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> EngineProcess:
         """Starts `command` in a session of its own, so that a Ctrl-C at the terminal reaches only the supervisor."""
         with _open_log(log_path) as log:
@@ -84,7 +86,7 @@ class EngineProcess:
                 stdout=log,
                 stderr=log,
                 cwd="/",
-                env=_environment(),
+                env={**_environment(), **environment},
                 start_new_session=True,
             )
         return cls(name, process, log_path)

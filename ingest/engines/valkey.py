@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from types import MappingProxyType
 
 from ingest.engines.binaries import find_valkey
 from ingest.engines.engine import Engine
@@ -27,6 +28,12 @@ SETTINGS = {
 }
 
 
+# It is built with the C library's allocator, whose defaults cost it a quarter of its processor time: the hundreds of
+# arguments of a script are more than are kept for the next call, and freed memory goes back to the system at once.
+# https://www.gnu.org/software/libc/manual/html_node/Memory-Allocation-Tunables.html; other libraries ignore it.
+_ALLOCATOR = {"tcache_count": 8_000, "trim_threshold": 256 << 20, "top_pad": 16 << 20, "mmap_threshold": 256 << 20}
+
+
 class ValkeyEngine(Engine):
     """Valkey; it reads its append-only file before it takes commands."""
 
@@ -35,6 +42,9 @@ class ValkeyEngine(Engine):
     socket_name = "redis.sock"
     stop_signal = signal.SIGTERM
     setting = "redis.url"
+    environment = MappingProxyType(
+        {"GLIBC_TUNABLES": ":".join(f"glibc.malloc.{name}={value}" for name, value in _ALLOCATOR.items())}
+    )
 
     @property
     def url(self) -> str:
