@@ -14,10 +14,12 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from benchmarks.measure import Cores, cpu_s, on_cores
+from ingest.config import Config
 from ingest.engines import EngineUrls
 from tests.program import ROOT, running
 
 START_TIMEOUT_S: Final = 30.0
+AS_SHIPPED: Final = f"{Config().writer.batch_age}ms"
 
 
 class ProgramError(Exception):
@@ -41,6 +43,7 @@ def product(folder: Path, urls: EngineUrls, cores: Cores, *, role: str, **settin
     """`postback serve --role ROLE`, ready; ended in order."""
     with ExitStack() as stack:
         with on_cores(cores):
+            settings = {"WRITER__BATCH_AGE": AS_SHIPPED} | settings  # tests are in more of a hurry
             program = stack.enter_context(running(folder, urls.redis_url, urls.postgres_dsn, role=role, **settings))
         roles = ("receiver", "writer") if role == "all" else (role,)
         yield Running(urlsplit(program.url).port or 0, {each: program.workers(each)[0] for each in roles})
