@@ -80,6 +80,14 @@ def test_the_image_takes_what_there_is() -> None:
                 assert f"!{source}" in ignored, f"{source} does not reach the build"
 
 
+def test_locks_agree() -> None:
+    locks = [(ROOT / f"requirements{which}.txt").read_text(encoding="utf-8") for which in ("", "-extras", "-dev")]
+    plain, extras, dev = (dict(re.findall(r"^([\w.-]+)==(\S+)", lock, re.MULTILINE)) for lock in locks)
+    assert plain.items() < extras.items() < dev.items()
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert {re.split(r"[<>=\[]", one)[0] for name in ("otel", "parquet") for one in wanted[name]} <= extras.keys()
+
+
 def test_the_image_runs_the_program_as_nobody_in_particular() -> None:
     image = dict(_image())
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", image["USER"])
