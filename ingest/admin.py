@@ -21,11 +21,6 @@ class AdminKey:
     def __init__(self, key: str) -> None:
         self._digest = digest_of(key)
 
-    def is_in(self, authorization: str | None) -> bool:
-        """Whether an Authorization header carries the key, as Bearer."""
-        given = bearer(authorization)
-        return given is not None and self.has_digest(digest_of(given))
-
     def has_digest(self, digest: bytes) -> bool:
         """Whether it is the key's, found in constant time."""
         return compare_digest(digest, self._digest)

@@ -24,10 +24,11 @@ PREFIX: Final = "pbk_"
 
 
 class Role(StrEnum):
-    """What a key is for: `read` looks at everything, `admin` changes it too."""
+    """What a key is for: `read` looks at everything, `admin` changes it too, `clicks` registers clicks, no more."""
 
     READ = "read"
     ADMIN = "admin"
+    CLICKS = "clicks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +40,19 @@ class Holder:
     key_id: int | None = None
 
     @property
+    def may_look(self) -> bool:
+        """Whether it may look at anything."""
+        return self.role is not Role.CLICKS
+
+    @property
     def may_change(self) -> bool:
         """Whether it may change anything."""
         return self.role is Role.ADMIN
+
+    @property
+    def may_register(self) -> bool:
+        """Whether it may register clicks."""
+        return self.role is Role.CLICKS or self.key_id is None
 
 
 class KeysAwayError(Exception):

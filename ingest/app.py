@@ -191,12 +191,12 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
             unparking.wake()
             return registered
 
-        click_api = ClickApi(receiver, register, clicks, deduplicator, key, metrics, now_ms)
         # Of its own: those who edit the catalog never keep a click waiting for a connection.
         editing = await open_pool(orders.postgres_dsn, EDITING_CONNECTIONS)
         stack.push_async_callback(close_postgres, editing)
         service = CatalogService(editing, vault)
-        keys = KeyRing(key, stored_keys(editing), time.monotonic)
+        keys = KeyRing(key, stored_keys(pool), time.monotonic)
+        click_api = ClickApi(receiver, register, clicks, deduplicator, keys, metrics, now_ms)
         catalog_api = CatalogApi(service, keys, receiver.read_body, config.server.paths[0])
         console = None
         if config.admin.console:

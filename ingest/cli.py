@@ -200,7 +200,8 @@ def dead_letters_discard(ids: Annotated[list[int], typer.Argument(metavar="ID...
 def keys_create(
     name: Annotated[str, typer.Option(metavar="NAME", help="Whose it is; stands in the catalog's history.")],
     role: Annotated[
-        Literal["read", "admin"], typer.Option(help="read: looks at everything; admin: changes it too.")
+        Literal["read", "admin", "clicks"],
+        typer.Option(help="read: looks at everything; admin: changes it too; clicks: registers clicks, no more."),
     ] = "read",
     config: ConfigFile = None,
 ) -> None:

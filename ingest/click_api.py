@@ -1,4 +1,4 @@
-"""POST /clicks: register clicks, with the admin key. Stored in Postgres before the answer, then put into Redis."""
+"""POST /clicks: register clicks, with a key for that. Stored in Postgres before the answer, then put into Redis."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import structlog
 from aiohttp import web
 
 from dedup.port import Deduplicator, QueueUnavailableError
-from ingest.admin import AdminKey
 from ingest.answers import Answer, invalid
+from ingest.api_keys import KeyRing, KeysAwayError
 from ingest.click_source import ClickSource, ClicksUnavailableError
 from ingest.clicks import Click, ClickError, read_click
 from ingest.metrics import Metrics
@@ -48,7 +48,7 @@ class ClickApi:
         register: Register,
         clicks: ClickSource,
         deduplicator: Deduplicator,
-        key: AdminKey,
+        keys: KeyRing,
         metrics: Metrics,
         now_ms: Callable[[], int],
     ) -> None:
@@ -56,28 +56,22 @@ class ClickApi:
         self._register = register
         self._clicks = clicks
         self._deduplicator = deduplicator
-        self._key = key
+        self._keys = keys
         self._counter = metrics.counter("postback_clicks")
         self._now_ms = now_ms
 
     async def clicks(self, request: web.Request) -> web.Response:
         """200: every click is registered. 400: some cannot be read, each is named; the rest is registered."""
-        if not self._key.is_in(request.headers.get("Authorization")):
-            response = respond(
-                Answer(
-                    401,
-                    _JSON,
-                    orjson.dumps(
-                        {
-                            "status": "invalid",
-                            "reason": "bad_token",
-                            "detail": "Authorization: expected Bearer and the admin key",
-                        }
-                    ),
-                )
-            )
+        try:
+            holder = await self._keys.holder_in(request.headers.get("Authorization"))
+        except KeysAwayError:
+            return _unavailable()
+        if holder is None:
+            response = _forbidden(401, "Authorization: expected Bearer and a key for clicks")
             response.headers["WWW-Authenticate"] = "Bearer"
             return response
+        if not holder.may_register:
+            return _forbidden(403, f"Authorization: the key may not register clicks, its role is {holder.role.value}")
         try:
             body = await self._receiver.read_body(request)
             items = read_objects(request.content_type, body, MAX_CLICKS)
@@ -89,7 +83,7 @@ class ClickApi:
         try:
             registered = await self._register(new) if new else {}
         except ClicksUnavailableError:
-            return respond(Answer(503, _JSON, orjson.dumps({"status": Result.UNAVAILABLE.value})))
+            return _unavailable()
         await self._put_into_cache(registered, now_ms)
         verdicts = [self._verdict(item, registered) for item in read]
         is_single = body.lstrip()[:1] == b"{" and len(verdicts) == 1
@@ -110,6 +104,14 @@ class ClickApi:
             await self._deduplicator.cache(self._clicks.cachable(clicks, now_ms))
         except QueueUnavailableError as error:
             log.warning("clicks are registered but not cached: they will be read from Postgres", error=str(error))
+
+
+def _forbidden(status: int, detail: str) -> web.Response:
+    return respond(Answer(status, _JSON, orjson.dumps(invalid(Fault(Reason.BAD_TOKEN, detail)))))
+
+
+def _unavailable() -> web.Response:
+    return respond(Answer(503, _JSON, orjson.dumps({"status": Result.UNAVAILABLE.value})))
 
 
 def _read(item: Mapping[str, str] | Fault, now_ms: int) -> NewClick | Fault:

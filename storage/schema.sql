@@ -222,14 +222,14 @@ CREATE TABLE public.api_keys (
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     revoked_at timestamp with time zone,
     CONSTRAINT api_keys_digest_check CHECK ((length(digest) = 32)),
-    CONSTRAINT api_keys_role_check CHECK ((role = ANY (ARRAY['read'::text, 'admin'::text])))
+    CONSTRAINT api_keys_role_check CHECK ((role = ANY (ARRAY['read'::text, 'admin'::text, 'clicks'::text])))
 );
 
 COMMENT ON TABLE public.api_keys IS 'Who may use the API, beside the admin key in its file.';
 
 COMMENT ON COLUMN public.api_keys.name IS 'Stands in catalog_history; unique among the keys that are not revoked.';
 
-COMMENT ON COLUMN public.api_keys.role IS 'read: may look at everything. admin: may change it too.';
+COMMENT ON COLUMN public.api_keys.role IS 'read: may look at everything. admin: may change it too. clicks: may register clicks, and nothing else.';
 
 COMMENT ON COLUMN public.api_keys.digest IS 'SHA-256 of the key, which is random and kept nowhere.';
 

@@ -84,6 +84,8 @@ class CatalogApi:
                     return problem(
                         401, "Authorization: expected Bearer and a key", headers={"WWW-Authenticate": "Bearer"}
                     )
+                if not holder.may_look:
+                    return problem(403, f"the key {holder.name!r} may not look: its role is {holder.role.value}")
                 if changes and not holder.may_change:
                     return problem(403, f"the key {holder.name!r} may only look: its role is {holder.role.value}")
                 return await operation(request, holder)

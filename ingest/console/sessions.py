@@ -51,11 +51,10 @@ class Sessions:
         return Session(digest, secrets.token_urlsafe(24), int(self._clock_s()) + LIFETIME_S)
 
     async def log_in(self, key: str) -> Session | None:
-        """A session for whoever has this key; None: nobody has. Raises KeysAwayError."""
+        """A session for whoever has this key and may look; None: nobody. Raises KeysAwayError."""
         key = key.strip()
-        if not 0 < len(key) <= MAX_KEY or await self._keys.holder_of(key) is None:
-            return None
-        return self.begin(digest_of(key))
+        holder = await self._keys.holder_of(key) if 0 < len(key) <= MAX_KEY else None
+        return self.begin(digest_of(key)) if holder is not None and holder.may_look else None
 
     async def holder_of(self, session: Session) -> Holder | None:
         """Whose session it is, as long as it and the key are good. Raises KeysAwayError."""

@@ -119,6 +119,13 @@ async def made_key(world: World, name: str, role: Role) -> str:
     return key
 
 
+async def registering(world: World, api: Api, key: str) -> int:
+    """What `POST /clicks` says to this key."""
+    headers = {"Authorization": f"Bearer {key}"}
+    async with api.http.post(f"{world.program.url}/clicks", json=[], headers=headers) as answer:
+        return answer.status
+
+
 def fields(answer: Answer) -> list[str]:
     return [error["field"] for error in answer.body["errors"]]
 
@@ -332,10 +339,12 @@ async def test_what_each_role_may_not_do(world: World) -> None:
                 assert (refused.status, refused.headers["WWW-Authenticate"]) == (401, "Bearer"), (method, path)
         for path in ("/openapi.json", "/docs", "/docs.css"):
             assert (await nobody("GET", path)).status == 200
-        async with reader.http.post(
-            f"{world.program.url}/clicks", json=[], headers={"Authorization": f"Bearer {key}"}
-        ) as clicks:
-            assert clicks.status == 401, "a reading key registers no clicks"
+        assert await registering(world, reader, key) == 403, "a reading key registers no clicks"
+    tracker = await made_key(world, "tracker", Role.CLICKS)
+    async with asking(world, tracker) as api:
+        await eventually(lambda: registering(world, api, tracker), lambda status: status == 200, within_s=2)
+        for method, path in OPERATIONS:
+            assert (await api(method, path, None if method == "GET" else {})).status == 403, (method, path)
     admin = await made_key(world, "ops", Role.ADMIN)
     async with asking(world, admin) as api:
         made = await eventually(

@@ -47,6 +47,20 @@ async def test_many_requests_are_one_query() -> None:
     assert not Holder("x", Role.READ).may_change
 
 
+@pytest.mark.parametrize(
+    ("holder", "may"),
+    [
+        (Holder("admin key", Role.ADMIN), "look, change, register"),
+        (Holder("ops", Role.ADMIN, 1), "look, change"),
+        (Holder("analyst", Role.READ, 2), "look"),
+        (Holder("tracker", Role.CLICKS, 3), "register"),
+    ],
+)
+def test_what_a_key_is_for(holder: Holder, may: str) -> None:
+    rights = {"look": holder.may_look, "change": holder.may_change, "register": holder.may_register}
+    assert ", ".join(name for name, given in rights.items() if given) == may
+
+
 async def test_a_revoked_key_is_good_for_five_seconds_at_most() -> None:
     stored = Stored()
     key = stored.make("analyst", Role.READ)

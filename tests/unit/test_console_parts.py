@@ -97,6 +97,9 @@ async def test_what_is_no_session(tmp_path: Path) -> None:
     assert await world.one.holder_of(world.one.begin()) is None, "nobody's"
     assert await world.one.log_in("") is None
     assert await world.one.log_in("wrong") is None
+    tracker, digest = new_key()
+    world.rows.append(ApiKeyRow(9, "tracker", Role.CLICKS.value, digest, NOW, None))
+    assert await world.one.log_in(tracker) is None, "it may not look"
     secret = ensure_vault(world.path).seal('{"digest":"","token":"","expires_s":9999999999}')
     response = web.Response()
     response.set_cookie(COOKIE, secret.removeprefix("enc:"))
