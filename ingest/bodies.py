@@ -76,17 +76,13 @@ _ESCAPES = re.compile(rb"(?:%[0-9A-Fa-f]{2})+")
 def read_query(raw: bytes | str) -> Pairs:
     """The pairs of a raw query string or form: '+' is a blank, what is no percent-escape stays as it is."""
     text = raw if isinstance(raw, str) else raw.decode("utf-8", "surrogateescape")
-    if "+" in text:
-        text = text.replace("+", " ")
-    if "%" in text:
-        decoded = _unquote_all(text)
-        if decoded is None:
-            pieces = [piece.partition("=") for piece in text.split("&") if piece]
-            return [(_unquote(name), _unquote(value)) for name, _, value in pieces]
-        pairs = decoded.decode("utf-8", "surrogateescape")
-        pieces = [piece.partition(_EQUALS) for piece in pairs.split("&") if piece]
-        return [(name, value.replace(_EQUALS, "=")) for name, _, value in pieces]
-    return [(name, value) for name, _, value in [piece.partition("=") for piece in text.split("&") if piece]]
+    pieces = [piece.partition("=") for piece in text.replace("+", " ").split("&") if piece]
+    return [(_unquote(name), _unquote(value)) for name, _, value in pieces]
+
+
+def read_fields(text: str) -> Sent:
+    """What `read_query` says, as Fields where it can be."""
+    return read_queries([text])[0] if text.isascii() and text.isprintable() else read_query(text)
 
 
 def read_queries(queries: Sequence[str]) -> list[Sent]:
@@ -121,15 +117,13 @@ def _read_together(queries: Sequence[str]) -> list[Sent] | None:
 
 
 def _unquote_all(text: str) -> bytes | None:
-    """A text decoded at once, its "=" replaced by _EQUALS. None where that cannot be: something is no escape, or an
+    """Queries decoded at once, their "=" replaced by _EQUALS. None where that cannot be: something is no escape, or an
     escape stands for a separator.
 
     The decoder is that of quoted-printable, which is written in C and differs in its sign, "=", and in that the sign
-    before the end of a line joins lines.
+    before the end of a line joins lines: here there are none.
     """
-    if "\n" in text or "\r" in text:
-        return None
-    quoted = text.replace("=", _EQUALS).replace("%", "=").encode("utf-8", "surrogateescape")
+    quoted = text.replace("=", _EQUALS).replace("%", "=").encode("ascii")
     data = a2b_qp(quoted)
     if len(data) + 2 * text.count("%") != len(quoted):  # not every sign was that of an escape
         return None
@@ -139,6 +133,8 @@ def _unquote_all(text: str) -> bytes | None:
 
 
 def _unquote(text: str) -> str:
+    if "%" not in text:
+        return text
     data = _ESCAPES.sub(_decode_escapes, text.encode("utf-8", "surrogateescape"))
     return data.decode("utf-8", "surrogateescape")
 
@@ -273,8 +269,7 @@ def read_body(content_type: str, body: bytes) -> Sent:
         return []
     media_type = _media_type(content_type)
     if media_type == _FORM:
-        text = body.decode("utf-8", "surrogateescape")
-        return read_queries([text])[0] if text.isascii() and text.isprintable() else read_query(text)
+        return read_fields(body.decode("utf-8", "surrogateescape"))
     if not _is_json(media_type):
         raise UnreadableError(415, f"body: this content type is not read; send {_FORM} or application/json")
     flat = _flat(b"[%b]" % body)

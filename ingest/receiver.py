@@ -31,8 +31,8 @@ from ingest.wire import (
     UnreadableError,
     read_body,
     read_bulk,
+    read_fields,
     read_queries,
-    read_query,
     together,
 )
 
@@ -171,7 +171,7 @@ class Receiver:
         sent: Sent = []
         if body is not None:
             try:
-                sent = together(read_query(query), read_body(request.headers.content_type, body))
+                sent = together(read_fields(query), read_body(request.headers.content_type, body))
             except UnreadableError:
                 return False
         if not sent and not query.strip("&"):
@@ -187,7 +187,7 @@ class Receiver:
     async def _read_one(self, request: web.Request) -> Arrival:
         _check_coding(request)
         _, _, query = request.raw_path.partition("?")
-        sent: Sent = read_query(query)
+        sent = read_fields(query)
         body = b""
         if request.method == "POST" and request.can_read_body:
             with self._bodies.hold(self._size(request)):

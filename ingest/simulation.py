@@ -41,7 +41,7 @@ from ingest.wire import (
     names_for,
     pairs_of,
     read_body,
-    read_query,
+    read_fields,
 )
 from storage.clicks import fetch_clicks
 from storage.facts import stored_fact
@@ -255,7 +255,7 @@ def _read(text: str) -> Sent:
         return read_body("application/json", text.encode("utf-8", "surrogatepass"))
     if _ADDRESS.match(text):
         text = text.partition("?")[2].partition("#")[0]
-    return read_query(text.removeprefix("?"))
+    return read_fields(text.removeprefix("?"))
 
 
 def _unfilled(pairs: Pairs, names: Mapping[str, str]) -> Iterator[str]:

@@ -21,6 +21,7 @@ from ingest.bodies import (
     pairs_of,
     read_body,
     read_bulk,
+    read_fields,
     read_objects,
     read_queries,
     read_query,
@@ -45,6 +46,7 @@ __all__ = [
     "pairs_of",
     "read_body",
     "read_bulk",
+    "read_fields",
     "read_objects",
     "read_queries",
     "read_query",
@@ -98,7 +100,7 @@ COUNTS: Final = (_DROPPED, _CUT)
 _NO_ALIASES: Final[Mapping[str, str]] = MappingProxyType({})
 
 
-class Postback(msgspec.Struct, frozen=True):
+class Postback(msgspec.Struct, frozen=True, gc=False):
     """What was said. A struct, since a frozen dataclass of this size costs 2 us more to make.
 
     `sale_amount` is text as it was given, to be parsed in the decision; `currency` is upper-cased, not yet known to be
