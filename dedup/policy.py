@@ -8,6 +8,7 @@ from typing import Final, assert_never
 
 import msgspec
 
+_UUID: Final = "%08x-%04x-8%03x-%04x-%s"  # an f-string takes half as long again
 _IDENTITY: Final = blake2b(digest_size=10, person=b"postback.conv.1")
 
 
@@ -70,15 +71,12 @@ def conversion_id(click_id: str, clicked_ms: int, goal_id: int, key: bytes) -> s
     identity.update(b"%d:%b%d:%b" % (len(click), click, goal_id, key))
     digits = identity.hexdigest()
     bits = int(digits, 16)
-    return (
-        "%08x-%04x-8%03x-%04x-%s"
-        % (  # noqa: UP031  an f-string takes half as long again
-            clicked_ms >> 16,
-            clicked_ms & 0xFFFF,
-            bits >> 62 & 0xFFF,
-            0x8000 | bits >> 48 & 0x3FFF,
-            digits[8:],
-        )
+    return _UUID % (
+        clicked_ms >> 16,
+        clicked_ms & 0xFFFF,
+        bits >> 62 & 0xFFF,
+        0x8000 | bits >> 48 & 0x3FFF,
+        digits[8:],
     )
 
 
