@@ -317,13 +317,7 @@ def _items(content_type: str, body: bytes, limit: int) -> list[Sent | Fault]:
     if media_type in _NDJSON:
         values = _flat_lines(body) or _lines(body)
     elif _is_json(media_type):
-        loaded = _load(body, "body")
-        if isinstance(loaded, tuple):
-            values = [loaded]
-        elif isinstance(loaded, list):
-            values = loaded
-        else:
-            raise UnreadableError(400, "body: not a JSON array of objects")
+        values = _flat(body) or _array(body)
     else:
         raise UnreadableError(415, "body: this content type is not read; send application/json or application/x-ndjson")
     items: list[Sent | Fault] = []
@@ -332,6 +326,16 @@ def _items(content_type: str, body: bytes, limit: int) -> list[Sent | Fault]:
             raise UnreadableError(413, f"body: more than {limit} items; send several requests")
         items.append(_item(value))
     return items
+
+
+def _array(body: bytes) -> list[object]:
+    """What an array holds, or the one object. Raises UnreadableError."""
+    loaded = _load(body, "body")
+    if isinstance(loaded, tuple):
+        return [loaded]
+    if isinstance(loaded, list):
+        return loaded
+    raise UnreadableError(400, "body: not a JSON array of objects")
 
 
 def _lines(body: bytes) -> Iterator[object]:

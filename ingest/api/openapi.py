@@ -181,7 +181,7 @@ def _create(kind: Kind) -> Schema:
         f"create{_name(kind)}",
         f"A new {_words(kind)}",
         {"201": _one(kind, "It is there now.", {"Location": {"schema": {"type": "string"}}})},
-        *(400, 403, 408, 409, 413, 415, 422),
+        *(400, 408, 409, 413, 415, 422),
         body={JSON: f"{_name(kind)}New"},
     )
 
@@ -192,7 +192,7 @@ def _change(kind: Kind) -> Schema:
         f"patch{_name(kind)}",
         f"Change, archive or take back a {_words(kind)}",
         {"200": _one(kind, "As it is now; what changes nothing makes no new version.")},
-        *(400, 403, 404, 408, 409, 412, 413, 415, 422, 428),
+        *(400, 404, 408, 409, 412, 413, 415, 422, 428),
         parameters=[
             {
                 "name": "If-Match",
@@ -237,7 +237,7 @@ def _history() -> Schema:
 _ERRORS: Final = {
     400: "The body is not JSON.",
     401: "No key, or none that is good.",
-    403: "The key's role may not change anything.",
+    403: "The key's role may not do that: `read` changes nothing, `clicks` sees nothing.",
     404: "There is none.",
     408: "The body did not arrive in time.",
     409: "It exists already, or has changed since the version in the body.",
@@ -260,7 +260,7 @@ def _operation(tag: str, operation_id: str, summary: str, answers: Schema, *erro
             "description": _ERRORS[status],
             "content": {"application/problem+json": {"schema": {"$ref": f"{_REF}Problem"}}},
         }
-        for status in sorted({*errors, 401, 503})
+        for status in sorted({*errors, 401, 403, 503})
     }
     return {
         "operationId": operation_id,

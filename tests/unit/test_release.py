@@ -73,7 +73,8 @@ def test_the_source_archive_holds_the_packages_the_tests_and_the_documents(built
         held = {name.partition("/")[2] for name in archive.getnames()}
     assert held >= _files_of_packages()
     wanted = "README.md CHANGELOG.md LICENSE SECURITY.md config.example.toml pyproject.toml tests/conftest.py"
-    assert held >= {*wanted.split(), "docs/operations.md", "deploy/haproxy.cfg", "requirements.txt"}
+    assert held >= {*wanted.split(), "docs/operations.md", "deploy/haproxy.cfg", ".ci/run"}
+    assert held >= {f"requirements{which}.txt" for which in ("", "-extras", "-dev")}
     strays = {name for name in held if name.startswith(("var/", ".venv/", "config.toml")) or "__pycache__" in name}
     assert not strays
 
