@@ -31,6 +31,9 @@ class Role(StrEnum):
     CLICKS = "clicks"
 
 
+_ROLES: Final = frozenset(role.value for role in Role)
+
+
 @dataclass(frozen=True, slots=True)
 class Holder:
     """Whose request it is. `name` stands in the catalog's history. `key_id` None: the admin key of the file."""
@@ -76,6 +79,7 @@ class KeyRing:
         self._clock = clock
         self._keys: Sequence[ApiKeyRow] = ()
         self._loaded_s: float | None = None
+        self._failed_s: float | None = None
         self._loading = asyncio.Lock()
 
     async def holder_in(self, authorization: str | None) -> Holder | None:
@@ -105,13 +109,24 @@ class KeyRing:
         for row in self._keys:
             if compare_digest(row.digest, digest):
                 found = row
-        return None if found is None else Holder(found.name, Role(found.role), found.id)
+        if found is None or found.role not in _ROLES:  # a later version may have more roles
+            return None
+        return Holder(found.name, Role(found.role), found.id)
 
     async def _refresh(self, age_s: float) -> None:
+        """Read the keys, unless that was done just now. Whoever waits while it fails shares the failure: time limits
+        one after the other would be minutes."""
+        came_s = self._clock()
         async with self._loading:
-            if self._loaded_s is None or self._clock() - self._loaded_s >= age_s:
-                asked_s = self._clock()
-                self._keys = await self._load()
+            if self._failed_s is not None and self._failed_s > came_s:
+                raise KeysAwayError
+            asked_s = self._clock()
+            if self._loaded_s is None or asked_s - self._loaded_s >= age_s:
+                try:
+                    self._keys = await self._load()
+                except KeysAwayError:
+                    self._failed_s = self._clock()
+                    raise
                 self._loaded_s = asked_s
 
 

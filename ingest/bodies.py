@@ -49,6 +49,14 @@ def together(first: Sent, second: Sent) -> Sent:
     return pairs_of(first) + pairs_of(second)
 
 
+def plain(pairs: Pairs) -> Sent:
+    """The pairs, as Fields where they can be."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs) or any(isinstance(value, Nested) for value in fields.values()):
+        return pairs
+    return fields
+
+
 def pairs_of(sent: Sent) -> Pairs:
     """The pairs, however they are kept."""
     return list(sent.items()) if isinstance(sent, dict) else sent
@@ -70,6 +78,8 @@ _EQUALS: Final = "\x01"
 _EQUALS_BYTE: Final = _EQUALS.encode()
 _NEXT: Final = "\x02"
 _NEXT_BYTE: Final = _NEXT.encode()
+_PART: Final = 32
+"""Queries that are tried together where a whole batch cannot be: one may be the only one to blame."""
 _ESCAPES = re.compile(rb"(?:%[0-9A-Fa-f]{2})+")
 
 
@@ -82,7 +92,7 @@ def read_query(raw: bytes | str) -> Pairs:
 
 def read_fields(text: str) -> Sent:
     """What `read_query` says, as Fields where it can be."""
-    return read_queries([text])[0] if text.isascii() and text.isprintable() else read_query(text)
+    return read_queries([text])[0] if text.isascii() and text.isprintable() else plain(read_query(text))
 
 
 def read_queries(queries: Sequence[str]) -> list[Sent]:
@@ -92,12 +102,9 @@ def read_queries(queries: Sequence[str]) -> list[Sent]:
     found = _read_together(queries)
     if found is not None:
         return found
-    if len(queries) == 1:
-        pairs = read_query(queries[0])
-        fields = dict(pairs)
-        return [fields if len(fields) == len(pairs) else pairs]
-    half = len(queries) // 2
-    return read_queries(queries[:half]) + read_queries(queries[half:])
+    if len(queries) <= _PART:
+        return [plain(read_query(query)) for query in queries]
+    return [sent for at in range(0, len(queries), _PART) for sent in read_queries(queries[at : at + _PART])]
 
 
 def _read_together(queries: Sequence[str]) -> list[Sent] | None:
@@ -187,15 +194,15 @@ def _flat(data: bytes) -> list[Fields] | None:
     return cast("list[Fields]", objects)
 
 
-def _flat_lines(body: bytes) -> list[Fields] | None:
-    """The lines of NDJSON, if `_flat` can tell.
+def _flat_lines(body: bytes, limit: int) -> list[Fields] | None:
+    """The lines of NDJSON, if `_flat` can tell and there are no more than `limit`.
 
     No line can end within a text, which holds no bare line feed; so with a brace on both sides of each, lines are
     objects, and as many as there are objects are one each.
     """
     body = body.removesuffix(b"\n")
     breaks = body.count(b"\n")
-    if body.count(b"}\n{") != breaks:
+    if breaks >= limit or body.count(b"}\n{") != breaks:
         return None
     objects = _flat(b"[%b]" % body.replace(b"\n", b",\n"))
     return objects if objects is not None and len(objects) == breaks + 1 else None
@@ -216,7 +223,7 @@ def _load(data: bytes, what: str) -> object:
     raise UnreadableError(400, f"{what}: {detail}")
 
 
-def _pairs(members: tuple[tuple[str, object], ...]) -> Pairs:
+def _pairs(members: tuple[tuple[str, object], ...]) -> Sent:
     """An object's members as text; null is no member. Raises UnreadableError."""
     pairs: Pairs = []
     append = pairs.append
@@ -232,7 +239,7 @@ def _pairs(members: tuple[tuple[str, object], ...]) -> Pairs:
                 append((name, Nested(_compact(value))))
             except RecursionError:
                 raise UnreadableError(400, "body: nested too deeply") from None
-    return pairs
+    return plain(pairs)
 
 
 def _compact(value: object) -> str:
@@ -315,7 +322,7 @@ def _items(content_type: str, body: bytes, limit: int) -> list[Sent | Fault]:
     media_type = _media_type(content_type)
     values: Iterable[object]
     if media_type in _NDJSON:
-        values = _flat_lines(body) or _lines(body)
+        values = _flat_lines(body, limit) or _lines(body)
     elif _is_json(media_type):
         values = _flat(body) or _array(body)
     else:

@@ -67,11 +67,11 @@ class ClickApi:
         except KeysAwayError:
             return _unavailable()
         if holder is None:
-            response = _forbidden(401, "Authorization: expected Bearer and a key for clicks")
+            response = _refused(401, "Authorization: expected Bearer and a key for clicks")
             response.headers["WWW-Authenticate"] = "Bearer"
             return response
         if not holder.may_register:
-            return _forbidden(403, f"Authorization: the key may not register clicks, its role is {holder.role.value}")
+            return _refused(403, f"Authorization: the key may not register clicks, its role is {holder.role.value}")
         try:
             body = await self._receiver.read_body(request)
             items = read_objects(request.content_type, body, MAX_CLICKS)
@@ -106,7 +106,7 @@ class ClickApi:
             log.warning("clicks are registered but not cached: they will be read from Postgres", error=str(error))
 
 
-def _forbidden(status: int, detail: str) -> web.Response:
+def _refused(status: int, detail: str) -> web.Response:
     return respond(Answer(status, _JSON, orjson.dumps(invalid(Fault(Reason.BAD_TOKEN, detail)))))
 
 

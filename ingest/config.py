@@ -392,10 +392,11 @@ def _check(config: Config, where: str) -> None:
 
 
 def _is_plain_url(text: str) -> bool:
-    """Whether it is http or https, to a host, as nobody in particular."""
+    """Whether it is http or https, to a host, as nobody in particular, with no query."""
     try:
         url = urlsplit(text)
-        return url.scheme in {"http", "https"} and bool(url.hostname) and url.username is None and url.port != 0
+        is_plain = url.username is None and not url.query and not url.fragment
+        return url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0 and is_plain
     except ValueError:
         return False
 

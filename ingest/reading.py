@@ -34,6 +34,9 @@ from ingest.wire import (
 
 MAX_LAYOUTS: Final = 1024
 """Lists of names that are remembered of one advertiser."""
+MAX_NAMES: Final = 64
+MAX_NAMES_CHARS: Final = 4096
+"""Of a list that is remembered."""
 
 _NO_ALIASES: Final[Mapping[str, str]] = MappingProxyType({})
 _DOUBTFUL: Final = re.compile(f"[ {re.escape(MACRO_OPENERS)}]")
@@ -158,6 +161,8 @@ class Reading:
 
     def _see(self, names: tuple[str, ...], before: Layout | None) -> Layout | None:
         """The layout of names that come again: those that never do are not worth the making."""
+        if len(names) > MAX_NAMES or sum(map(len, names)) > MAX_NAMES_CHARS:
+            return None
         if before is _UNSEEN:
             if len(self._layouts) >= MAX_LAYOUTS:
                 self._layouts.clear()

@@ -20,7 +20,7 @@ from ingest.decide import Receipt
 from ingest.reasons import Reason
 from ingest.recorder import Arrival
 from ingest.signatures import Signed
-from ingest.wire import Fault, Pairs, pairs_of
+from ingest.wire import Fault, Pairs, pairs_of, plain
 
 HEADER: Final = b"postback spool 1\n"
 _FRAME: Final = struct.Struct("<II")
@@ -103,7 +103,7 @@ def unpack_arrival(body: bytes) -> Arrival:
     fault = None if read.fault is None else Fault(Reason(read.fault[0]), read.fault[1])
     receipt = Receipt(read.postback_id, read.received_us, read.remote_ip)
     signed = None if read.signed is None else Signed(read.signed[0], tuple(read.signed[1]), read.signed[2])
-    return Arrival(receipt, pairs, read.idempotency_key, fault, signed)
+    return Arrival(receipt, plain(pairs), read.idempotency_key, fault, signed)
 
 
 def _bytes(text: str) -> bytes:

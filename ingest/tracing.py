@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Thread
 from typing import Final
 from urllib.parse import urlsplit
@@ -200,8 +200,8 @@ def fail(span: Span, why: str) -> None:
 
 
 def open_tracing(config: TracingConfig, role: str, instance: str) -> Tracing:
-    """Spans to the collector at `tracing.endpoint`, by a thread of its own. OTEL_BSP_* and OTEL_EXPORTER_OTLP_* set its
-    pace, headers, certificates and compression."""
+    """Spans to the collector at `tracing.endpoint`, by a thread of its own. OTEL_BSP_SCHEDULE_DELAY and
+    OTEL_EXPORTER_OTLP_* set its pace, headers, certificates and compression."""
     complaints = logging.getLogger("opentelemetry")
     complaints.handlers = [_Complaints()]
     complaints.propagate = False
@@ -212,7 +212,12 @@ def open_tracing(config: TracingConfig, role: str, instance: str) -> Tracing:
         "service.instance.id": instance,
         "postback.role": role,
     }
-    return Tracing(BatchSpanProcessor(exporter, MAX_QUEUED), ratio=config.sample_ratio, resource=resource)
+    try:
+        processor = BatchSpanProcessor(exporter, MAX_QUEUED)
+    except ValueError as error:  # a variable of OpenTelemetry's: no reason to take no postbacks
+        log.error("traces", problem=f"OTEL_BSP_*: {error}; its defaults are used")
+        processor = BatchSpanProcessor(exporter, MAX_QUEUED, 5_000, 512, 30_000)
+    return Tracing(processor, ratio=config.sample_ratio, resource=resource)
 
 
 def traces_url(endpoint: str) -> str:
@@ -236,7 +241,8 @@ class _Complaints(logging.Handler):
             return
         self._said_at[text] = now + SAY_AGAIN_S
         if record.args and isinstance(record.args, tuple):
-            text %= tuple(map(_harmless, record.args))
+            with suppress(TypeError, ValueError):  # a number may be wanted where we give none
+                text %= tuple(map(_harmless, record.args))
         self._log.warning("traces", problem=text)
 
 

@@ -30,7 +30,8 @@ SETTINGS = {
 
 # It is built with the C library's allocator, whose defaults cost it a quarter of its processor time: the hundreds of
 # arguments of a script are more than are kept for the next call, and freed memory goes back to the system at once.
-# https://www.gnu.org/software/libc/manual/html_node/Memory-Allocation-Tunables.html; other libraries ignore it.
+# https://www.gnu.org/software/libc/manual/html_node/Memory-Allocation-Tunables.html; other libraries
+# ignore it.
 _ALLOCATOR = {"tcache_count": 8_000, "trim_threshold": 256 << 20, "top_pad": 16 << 20, "mmap_threshold": 256 << 20}
 
 

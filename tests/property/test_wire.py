@@ -287,6 +287,8 @@ def test_objects_of_texts_are_read_as_any_other(pairs: Pairs, colon: str) -> Non
     """A number beside them makes the reader take the long way; the same pairs come out."""
     members = ",".join(f"{json.dumps(name)}{colon}{json.dumps(value)}" for name, value in pairs)
     alone, beside = f"{{{members}}}".encode(), f'{{{members}{"," if members else ""}"n":1}}'.encode()
-    assert [*pairs_of(read_body("application/json", alone)), ("n", "1")] == read_body("application/json", beside)
+    assert [*pairs_of(read_body("application/json", alone)), ("n", "1")] == pairs_of(
+        read_body("application/json", beside)
+    )
     if b"\n" not in alone:
         assert listed(read_bulk("application/x-ndjson", alone)) == [pairs]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -45,6 +47,36 @@ async def test_many_requests_are_one_query() -> None:
     assert stored.asked == 1
     assert Holder("x", Role.ADMIN).may_change
     assert not Holder("x", Role.READ).may_change
+
+
+async def test_a_role_of_a_later_version_is_nobody() -> None:
+    stored = Stored()
+    key = stored.make("later", Role.READ)
+    stored.rows[0] = replace(stored.rows[0], role="owner")
+    assert await stored.ring.holder_of(key) is None
+
+
+async def test_who_waits_while_the_database_hangs_waits_once() -> None:
+    stored = Stored()
+    hung = asyncio.Event()
+    loads = 0
+
+    async def load() -> Sequence[ApiKeyRow]:
+        nonlocal loads
+        loads += 1
+        await hung.wait()
+        stored.now_s += 5
+        raise KeysAwayError
+
+    ring = KeyRing(AdminKey(ADMIN), load, lambda: stored.now_s)
+    asking = [asyncio.create_task(ring.holder_of(f"{PREFIX}{number}")) for number in range(20)]
+    await asyncio.sleep(0)
+    hung.set()
+    assert {type(said) for said in await asyncio.gather(*asking, return_exceptions=True)} == {KeysAwayError}
+    assert loads == 1
+    with pytest.raises(KeysAwayError):
+        await ring.holder_of(f"{PREFIX}later")
+    assert loads == 2, "whoever comes later asks anew"
 
 
 @pytest.mark.parametrize(

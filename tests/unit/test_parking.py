@@ -19,7 +19,7 @@ from ingest.reasons import Reason
 from ingest.recorder import Arrival, outcome_of
 from ingest.signatures import Signed
 from ingest.vault import KEY_BYTES, Vault, VaultError
-from ingest.wire import Fault, Pairs, interpret, pairs_of
+from ingest.wire import Fault, Pairs, interpret, pairs_of, plain
 from storage.parked import ParkedPostback
 from storage.records import Kind, encode
 from tests.catalogs import CLICKED_MS, DAY_MS, campaign, receipt, snapshot
@@ -43,12 +43,13 @@ def row_of(decision: Decision) -> ParkedPostback:
 
 
 TEXTS = st.text(st.characters(), max_size=20)  # lone surrogates too
+VALID = st.text(st.characters(codec="utf-8"), max_size=20)  # keys and what is said of faults are checked before
 ARRIVALS = st.builds(
     Arrival,
     st.builds(receipt, st.integers(1, 1 << 40), remote_ip=st.sampled_from([None, "192.0.2.1", "2001:db8::1"])),
-    st.lists(st.tuples(TEXTS, TEXTS | TEXTS.map(Nested)), max_size=5),
-    st.none() | TEXTS,
-    st.none() | st.builds(Fault, st.sampled_from(Reason), TEXTS),
+    st.lists(st.tuples(TEXTS, TEXTS | TEXTS.map(Nested)), max_size=5).map(plain),
+    st.none() | VALID,
+    st.none() | st.builds(Fault, st.sampled_from(Reason), VALID),
     st.none() | st.builds(Signed, st.binary(), st.lists(st.binary()).map(tuple), st.integers(0, 1 << 40)),
 )
 
@@ -63,7 +64,7 @@ def test_what_is_opened_is_what_came(arrival: Arrival) -> None:
 
 
 def test_a_postback_of_an_unknown_click_is_parked_with_its_secrets_sealed() -> None:
-    arrival = Arrival(receipt(), [*PAIRS])
+    arrival = Arrival(receipt(), plain([*PAIRS]))
     decision = decided(arrival)
     assert (decision.kind, decision.claim) == (Kind.PARKED, None)
     parked = Parking(Vault([KEY, OTHER_KEY]), HOUR_MS).park(arrival, decision, ["own", "late", "own"])
@@ -82,7 +83,7 @@ def test_what_is_wrong_with_itself_is_not_parked() -> None:
 
 
 def test_a_key_that_was_replaced_still_opens_and_another_does_not() -> None:
-    arrival = Arrival(receipt(), [*PAIRS])
+    arrival = Arrival(receipt(), plain([*PAIRS]))
     row = row_of(Parking(Vault([KEY]), HOUR_MS).park(arrival, decided(arrival), ["late"]))
     replaced = Parking(Vault([OTHER_KEY, KEY]), HOUR_MS)
     assert row.key_id in replaced.key_ids
@@ -94,7 +95,7 @@ def test_a_key_that_was_replaced_still_opens_and_another_does_not() -> None:
 
 
 def test_what_was_sealed_is_bound_to_its_postback() -> None:
-    arrival = Arrival(receipt(), [*PAIRS])
+    arrival = Arrival(receipt(), plain([*PAIRS]))
     parking = Parking(Vault([KEY]), HOUR_MS)
     row = row_of(parking.park(arrival, decided(arrival), ["late"]))
     swapped = ParkedPostback(receipt(2).postback_id, row.key_id, row.sealed, row.click_ids)
@@ -108,7 +109,7 @@ def test_without_room_it_is_rejected_as_ever() -> None:
     parking = Parking(Vault([KEY]), HOUR_MS)
     large = Arrival(receipt(), [*PAIRS, ("sub2", "x" * MAX_ARRIVAL_BYTES)])
     assert parking.park(large, decided(large), ["late"]).kind is Kind.REJECTION
-    small = Arrival(receipt(), [*PAIRS])
+    small = Arrival(receipt(), plain([*PAIRS]))
     parking.is_full = True
     rejected = parking.park(small, decided(small), ["late"])
     assert (rejected.kind, rejected.record) == (Kind.REJECTION, decided(small, Rules(90 * DAY_MS)).record)
