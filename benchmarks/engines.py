@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from redis.exceptions import ResponseError
+
 from benchmarks.measure import Cores, move_tree, tree_cpu_s
 from dedup.client import connect as connect_redis
 from dedup.port import CachedClick
@@ -127,7 +129,14 @@ class Platform:
 
     async def rewrite_log(self) -> None:
         """Redis' append-only file holds what there is, no more."""
-        await self.redis.bgrewriteaof()
+        while True:
+            await self.log_rewritten()
+            try:
+                await self.redis.bgrewriteaof()
+                break
+            except ResponseError as error:
+                if "already in progress" not in str(error):  # Redis began one by itself, just now
+                    raise
         await self.log_rewritten()
 
     async def log_rewritten(self) -> None:
