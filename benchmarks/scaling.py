@@ -20,15 +20,15 @@ GIB: Final = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Measured. Microseconds of one core for each postback; bytes as docs/operations.md has them."""
+    """Measured. Microseconds of one core for each postback; bytes as docs/scale.md has them."""
 
     receiver_us: float
     redis_us: float
     writer_us: float
     postgres_us: float
-    click_bytes: int = 213
-    entry_bytes: int = 360
-    row_bytes: int = 550
+    click_bytes: int = 183
+    entry_bytes: int = 400
+    row_bytes: int = 565
 
 
 @dataclass(frozen=True, slots=True)

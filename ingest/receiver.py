@@ -40,6 +40,8 @@ MAX_BATCH: Final = 256
 MAX_KEY_BYTES: Final = 255
 _MAX_CALLS: Final = 3
 """Batches under way at once: with fewer a receiver waits for Redis, with more each is too small."""
+_WORTH: Final = 16
+"""Postbacks for which a batch is begun while another is under way."""
 _BULK_CALLS: Final = 2
 _RANDOM: Final = random.Random()  # noqa: S311  ids must differ, not be secret; it is seeded by the system
 _VERSION_7: Final = 0x7 << 76 | 0x2 << 62
@@ -85,7 +87,11 @@ class Receiver:
         self._trusted = trusted_proxies
         self._body_timeout_s = body_timeout_s
         self._waiting = Coalescer[Arrival | Unread, Outcome](
-            self._record, max_batch=MAX_BATCH, max_in_flight=_MAX_CALLS, max_waiting=max_waiting
+            self._record,
+            max_batch=MAX_BATCH,
+            max_in_flight=_MAX_CALLS,
+            max_waiting=max_waiting,
+            worth=_WORTH,
         )
         self._bulk_calls = asyncio.Semaphore(_BULK_CALLS)
         self._max_body = max_body

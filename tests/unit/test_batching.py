@@ -87,6 +87,26 @@ async def test_what_comes_while_a_call_is_out_goes_with_the_next_one() -> None:
     assert calls.batches == [[0], [1, 2, 3, 4, 5, 6, 7]]
 
 
+@pytest.mark.parametrize("is_long", [False, True])
+async def test_another_call_has_to_be_worth_it(is_long: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if is_long:
+        monkeypatch.setattr("ingest.batching.PATIENCE_S", 0.0)
+    calls = Calls()
+    calls.is_held = True
+    batching = Coalescer(calls, max_batch=100, max_in_flight=2, max_waiting=1000, worth=3)
+    tasks = [asyncio.create_task(batching.submit(0))]
+    await calls.begun()
+    for item in range(1, 4):
+        tasks.append(asyncio.create_task(batching.submit(item)))
+        await started()
+        assert calls.out == (2 if is_long or item == 3 else 1)
+    tasks.append(asyncio.create_task(batching.submit(4)))
+    await started()
+    calls.let_through(3)
+    assert await asyncio.gather(*tasks) == [f"<{item}>" for item in range(5)]
+    assert calls.batches == ([[0], [1], [2, 3, 4]] if is_long else [[0], [1, 2, 3], [4]])
+
+
 async def test_no_batch_is_larger_than_allowed() -> None:
     calls = Calls()
     batching = coalescer(calls, max_batch=4)
