@@ -30,7 +30,10 @@ TOP: Final = 25
 _REDIS: Final = "talk to Redis"
 _PARTS: Final = {
     Role.RECEIVER: {
+        "ingest.simple_request": "HTTP",
+        "ingest.fast_protocol": "HTTP",
         "ingest.bodies": "parse",
+        "ingest.reading": "parse",
         "ingest.wire": "parse",
         "ingest.click": "click",
         "ingest.decide": "decide",

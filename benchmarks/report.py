@@ -56,8 +56,8 @@ RATIOS: Final = (
     ),
 )
 _NOT_HERE: Final = (
-    "Not measured by this program: 10 million stored rows and claims, bytes of Redis for each click, 10,000 open"
-    " connections, several partitions."
+    "What is stored already, several partitions, backlogs and memory: [scale.md](scale.md). Connections:"
+    " [scaling.md](scaling.md). What falls short, and why: [performance.md](performance.md)."
 )
 _NOTES: Final = """\
 How to read it. The machine is shared and virtual, so wall-clock figures move from run to run; ratios are taken within a
