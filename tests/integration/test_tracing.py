@@ -31,16 +31,17 @@ class Collector:
         self.ended = asyncio.Event()
 
     async def take(self, request: web.Request) -> web.Response:
-        self.requests.append((self.answer, request.headers.get("Authorization")))
+        answer = self.answer  # the test may want another by the time that we are done
+        self.requests.append((answer, request.headers.get("Authorization")))
         body = ExportTraceServiceRequest.FromString(await request.read())
         (group,) = body.resource_spans
         said = {one.key: one.value.string_value for one in group.resource.attributes}
         assert said["service.name"] == "shop"
         role = said["postback.role"]
-        if self.answer is None and role == "receiver":
+        if answer is None and role == "receiver":
             await self.ended.wait()
         self.spans += [(role, span) for scope in group.scope_spans for span in scope.spans]
-        return web.Response(status=self.answer or 200)
+        return web.Response(status=answer or 200)
 
     def named(self, name: str) -> list[Span]:
         return [span for _, span in self.spans if span.name == name]
