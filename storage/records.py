@@ -102,7 +102,10 @@ def encode(record: Record) -> bytes:
         params,
     ) = astuple(record)
     sent = orjson.dumps(params).decode()
-    texts = f"{log_id}{reason}{goal_value}{click_id}{txn_id}{conversion_id}{status}{country}{currency}{remote_ip}"
+    texts = (
+        f"{log_id}{reason}{goal_value}{click_id}{txn_id}{conversion_id}{status}{country}{currency}{original_currency}"
+        f"{remote_ip}"
+    )
     if "\\" in sent or "\\" in texts or not texts.isprintable():
         return _escaped(record, sent)
     # Spelt out: a loop over the columns takes twice as long.

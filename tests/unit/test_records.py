@@ -68,6 +68,13 @@ def test_every_column_has_its_place() -> None:
     assert decode(encode(record)) == expected
 
 
+@pytest.mark.parametrize("name", [name for name in COLUMNS if Record.__annotations__[name] in {"str", "str | None"}])
+@pytest.mark.parametrize("text", ["a\tb", "\\N", "\n", "\r"])
+def test_every_text_is_escaped(name: str, text: str) -> None:
+    record = Record(**{"log_id": LOG_ID, "received_us": 1, "params": {}, name: text})  # type: ignore[arg-type]  # mixed
+    assert decode(encode(record))[name] == text
+
+
 def test_what_is_missing_is_null_and_what_is_empty_is_not() -> None:
     columns = decode(encode(Record(log_id=LOG_ID, received_us=0, click_id="", sale_micros=0, params={})))
     assert columns["click_id"] == ""
