@@ -160,10 +160,9 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
         async def can_claim() -> bool:
             return await deduplicator.problem() is None
 
-        make_intake = Intake if traced is None else traced.intake
-        intake = make_intake(recorder, spool, config.spool_path, can_claim, IntakeMetrics(metrics))
+        intake = Intake(recorder, spool, config.spool_path, can_claim, IntakeMetrics(metrics))
         receiver = Receiver(
-            intake,
+            intake.record if traced is None else traced.record(intake.record),
             metrics,
             trusted_proxies=parse_networks(config.server.trusted_proxies),
             body_timeout_s=config.server.body_timeout / 1000,

@@ -194,6 +194,12 @@ def _flat(data: bytes) -> list[Fields] | None:
     return cast("list[Fields]", objects)
 
 
+def _flat_object(data: bytes) -> Fields | None:
+    """The same of an object."""
+    objects = _flat(b"[%b]" % data)
+    return objects[0] if objects is not None and len(objects) == 1 else None
+
+
 def _flat_lines(body: bytes, limit: int) -> list[Fields] | None:
     """The lines of NDJSON, if `_flat` can tell and there are no more than `limit`.
 
@@ -279,9 +285,9 @@ def read_body(content_type: str, body: bytes) -> Sent:
         return read_fields(body.decode("utf-8", "surrogateescape"))
     if not _is_json(media_type):
         raise UnreadableError(415, f"body: this content type is not read; send {_FORM} or application/json")
-    flat = _flat(b"[%b]" % body)
-    if flat is not None and len(flat) == 1:
-        return flat[0]
+    flat = _flat_object(body)
+    if flat is not None:
+        return flat
     members = _load(body, "body")
     if not isinstance(members, tuple):
         raise UnreadableError(400, "body: not a JSON object")
@@ -350,8 +356,7 @@ def _lines(body: bytes) -> Iterator[object]:
     for line in BytesIO(body):
         if not line.isspace():
             try:
-                flat = _flat(b"[%b]" % line)
-                yield flat[0] if flat is not None and len(flat) == 1 else _load(line, "item")
+                yield _flat_object(line) or _load(line, "item")
             except UnreadableError as error:
                 yield error.fault
 

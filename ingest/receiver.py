@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -16,7 +16,6 @@ from ingest.addresses import Network, client_address
 from ingest.answers import RETRY_AFTER_S, Answer, answer, unreadable, verdict
 from ingest.batching import Coalescer, Done, OverloadedError
 from ingest.decide import Receipt
-from ingest.intake import Intake
 from ingest.limits import ByteBudget
 from ingest.metrics import Metrics
 from ingest.outcome import UNAVAILABLE, Outcome, Result
@@ -68,12 +67,16 @@ def read_all(waiting: Sequence[Arrival | Unread]) -> list[Arrival]:
     return [Arrival(one.receipt, next(queries)) if isinstance(one, Unread) else one for one in waiting]
 
 
+Record = Callable[[Sequence[Arrival]], Awaitable[list[Outcome]]]
+"""One outcome for each, in order; see `ingest.intake.Intake.record`."""
+
+
 class Receiver:
-    """Reads requests, waits for their outcomes, answers. `intake` does the rest."""
+    """Reads requests, waits for their outcomes, answers. `record` does the rest."""
 
     def __init__(
         self,
-        intake: Intake,
+        record: Record,
         metrics: Metrics,
         *,
         trusted_proxies: Sequence[Network],
@@ -82,12 +85,12 @@ class Receiver:
         max_waiting: int,
         max_body_bytes: int,
     ) -> None:
-        self._intake = intake
+        self._record = record
         self._unreadable = metrics.counter("postback_unreadable")
         self._trusted = trusted_proxies
         self._body_timeout_s = body_timeout_s
         self._waiting = Coalescer[Arrival | Unread, Outcome](
-            self._record,
+            self._read_and_record,
             max_batch=MAX_BATCH,
             max_in_flight=_MAX_CALLS,
             max_waiting=max_waiting,
@@ -140,7 +143,7 @@ class Receiver:
         outcomes: list[Outcome] = []
         async with self._bulk_calls:
             for start in range(0, len(arrivals), MAX_BATCH):
-                outcomes += await self._intake.record(arrivals[start : start + MAX_BATCH])
+                outcomes += await self._record(arrivals[start : start + MAX_BATCH])
         lost = any(outcome.result is Result.UNAVAILABLE for outcome in outcomes)
         said = orjson.dumps([verdict(outcome) for outcome in outcomes])
         return respond(Answer(503 if lost else 200, "application/json", said))
@@ -174,21 +177,21 @@ class Receiver:
     def submit_simple(self, request: SimpleRequest, peer: str | None, done: Done[Outcome]) -> bool:
         """See `ingest.fast_protocol.Submit`: what cannot be read takes the long way, and is refused there."""
         query, body = request.query, request.body
-        sent: Sent = []
+        sent: Sent | None = None
         if body is not None:
             try:
                 sent = together(read_fields(query), read_body(request.headers.content_type, body))
             except UnreadableError:
                 return False
-        if not sent and not query.strip("&"):
+        if not (query.strip("&") if sent is None else sent):
             return False
         forwarded_for = request.headers.forwarded_for if self._trusted else None
         receipt = new_receipt(client_address(peer, forwarded_for, self._trusted))
-        self._waiting.submit_soon(Unread(receipt, query) if body is None else Arrival(receipt, sent), done)
+        self._waiting.submit_soon(Unread(receipt, query) if sent is None else Arrival(receipt, sent), done)
         return True
 
-    async def _record(self, waiting: Sequence[Arrival | Unread]) -> list[Outcome]:
-        return await self._intake.record(read_all(waiting))
+    async def _read_and_record(self, waiting: Sequence[Arrival | Unread]) -> list[Outcome]:
+        return await self._record(read_all(waiting))
 
     async def _read_one(self, request: web.Request) -> Arrival:
         _check_coding(request)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
-from pathlib import Path
 
 from opentelemetry.trace import Span, set_span_in_context
 
@@ -15,43 +14,29 @@ from dedup.port import CachedClick, Deduplicator, Verdict
 from dedup.port import Entry as Claim
 from ingest.click_source import Lookup
 from ingest.clicks import Click
-from ingest.intake import Intake, IntakeObserver
 from ingest.outcome import Outcome
-from ingest.recorder import Arrival, Recorder
-from ingest.spool import Spool
+from ingest.receiver import Record
+from ingest.recorder import Arrival
 from ingest.tracing import MAX_LINKS, Tracing, fail, own
 from storage.batch_store import BatchCounts
 from storage.queue import Entry
 from storage.writer import WriterObserver
 
 
-class TracedIntake(Intake):
-    """Sampled postbacks have a span each, from receipt to outcome. The first of a batch has the batch below it, the
-    others are linked to it."""
+def traced_record(tracing: Tracing, record: Record) -> Record:
+    """The recording of postbacks as they come. Sampled ones have a span each, from receipt to outcome. The first of a
+    batch has the batch below it, the others are linked to it."""
 
-    def __init__(
-        self,
-        tracing: Tracing,
-        recorder: Recorder,
-        spool: Spool,
-        folder: Path,
-        ping: Callable[[], Awaitable[bool]],
-        observer: IntakeObserver,
-    ) -> None:
-        super().__init__(recorder, spool, folder, ping, observer)
-        self._tracing = tracing
-
-    async def record(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
-        """See `Intake.record`."""
-        places = self._tracing.sample.places(arrivals)
+    async def recorded(arrivals: Sequence[Arrival]) -> list[Outcome]:
+        places = tracing.sample.places(arrivals)
         if not places:
-            return await super().record(arrivals)
-        spans = [self._tracing.begin_postback(arrivals[place].receipt) for place in places]
+            return await record(arrivals)
+        spans = [tracing.begin_postback(arrivals[place].receipt) for place in places]
         try:
-            with self._tracing.span("record", set_span_in_context(spans[0]), count=len(arrivals)) as batch:
+            with tracing.span("record", set_span_in_context(spans[0]), count=len(arrivals)) as batch:
                 for span in spans[1:]:
                     span.add_link(batch.get_span_context())
-                outcomes = await super().record(arrivals)
+                outcomes = await record(arrivals)
                 results = Counter(outcome.result.value for outcome in outcomes)
                 batch.set_attributes(own(results))
             for span, place in zip(spans, places, strict=True):
@@ -60,6 +45,8 @@ class TracedIntake(Intake):
             for span in spans:
                 span.end()
         return outcomes
+
+    return recorded
 
 
 def _tell(span: Span, outcome: Outcome) -> None:
@@ -134,7 +121,7 @@ class Traced:
     """All of them, over one `Tracing`; each takes what the plain one takes, or the plain one."""
 
     def __init__(self, tracing: Tracing) -> None:
-        self.intake = partial(TracedIntake, tracing)
+        self.record = partial(traced_record, tracing)
         self.deduplicator = partial(TracedDeduplicator, tracing)
         self.lookup = partial(traced_lookup, tracing)
         self.writer = partial(TracedWriter, tracing)

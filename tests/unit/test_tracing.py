@@ -28,13 +28,11 @@ from ingest.app import traced_of
 from ingest.clicks import Click
 from ingest.config import Config, TracingConfig
 from ingest.decide import Receipt
-from ingest.intake import Intake
 from ingest.orders import Orders, Role
 from ingest.outcome import Outcome, Result
 from ingest.reasons import Reason
 from ingest.receiver import new_receipt
 from ingest.recorder import Arrival
-from ingest.spool import Spool
 from ingest.traced import Traced, TracedWriter
 from ingest.tracing import Sample, Tracing, first_span, open_tracing, traces_url
 from storage.batch_store import BatchCounts
@@ -70,14 +68,16 @@ def _ids(span: ReadableSpan) -> bytes:
 
 
 class World:
-    """A tracing into memory, and engines that answer what they are told."""
+    """A tracing, into memory unless one is given, and engines that answer what they are told."""
 
-    def __init__(self, ratio: float) -> None:
+    def __init__(self, ratio: float, tracing: Tracing | None = None) -> None:
         self.memory = InMemorySpanExporter()
-        self.tracing = Tracing(SimpleSpanProcessor(self.memory), ratio=ratio, resource={"service.name": "p"})
+        into_memory = Tracing(SimpleSpanProcessor(self.memory), ratio=ratio, resource={"service.name": "p"})
+        self.tracing = tracing or into_memory
         self.traced = Traced(self.tracing)
         self.port = self.traced.deduplicator(self)
         self.look_up = self.traced.lookup(self._look_up)
+        self.record = self.traced.record(self._record)
         self.verdict = Verdict.ACCEPTED
         self.error: Exception | None = None
 
@@ -94,7 +94,7 @@ class World:
     async def _look_up(self, click_ids: Sequence[str]) -> dict[str, Click]:
         return {}
 
-    async def record(self, arrivals: Sequence[Arrival], admit: object) -> list[Outcome]:
+    async def _record(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
         """As the recorder does it."""
         await self.port.clicks([SECRET] * len(arrivals))
         await asyncio.create_task(_of(self.look_up([SECRET])))
@@ -102,20 +102,8 @@ class World:
         await self.port.claim([Claim(SECRET, None, b"", 0, b"c1", b"", b"")] * len(arrivals))
         return OUTCOMES[: len(arrivals)]
 
-    def intake(self, folder: Path) -> Intake:
-        async def answers() -> bool:
-            return True
-
-        return self.traced.intake(self, Spool(folder, max_bytes=1), folder, answers, Silent())  # type: ignore[arg-type]  # the stand-ins have what is used
-
     def spans(self, name: str) -> list[ReadableSpan]:
         return [span for span in self.memory.get_finished_spans() if span.name == name]
-
-
-class Silent:
-    def received(self, count: int) -> None: ...
-
-    def answered(self, count: int) -> None: ...
 
 
 async def _of(waited: object) -> None:
@@ -153,10 +141,10 @@ def test_a_trace_bears_the_id_of_its_postback() -> None:
 # Receivers --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_batch_stands_below_its_first_sampled_postback(tmp_path: Path) -> None:
+async def test_a_batch_stands_below_its_first_sampled_postback() -> None:
     world = World(0.5)
     arrivals = [_arrival(0), _arrival((1 << 56) - 1), _arrival(1 << 55)]
-    assert await world.intake(tmp_path).record(arrivals) == OUTCOMES
+    assert await world.record(arrivals) == OUTCOMES
     first, second = world.spans("postback")
     (batch,) = world.spans("record")
     assert [_ids(first), _ids(second)] == [arrivals[1].receipt.postback_id, arrivals[2].receipt.postback_id]
@@ -182,25 +170,25 @@ async def test_a_batch_stands_below_its_first_sampled_postback(tmp_path: Path) -
     assert SECRET not in "".join(span.to_json() for span in world.memory.get_finished_spans())
 
 
-async def test_a_batch_without_a_sampled_postback_has_no_span(tmp_path: Path) -> None:
+async def test_a_batch_without_a_sampled_postback_has_no_span() -> None:
     world = World(0.5)
-    assert await world.intake(tmp_path).record([_arrival(0)]) == OUTCOMES[:1]
+    assert await world.record([_arrival(0)]) == OUTCOMES[:1]
     assert world.memory.get_finished_spans() == ()
 
 
-async def test_an_engine_that_is_away_is_seen(tmp_path: Path) -> None:
+async def test_an_engine_that_is_away_is_seen() -> None:
     world = World(1)
     world.verdict = Verdict.UNAVAILABLE
-    await world.intake(tmp_path).record([_arrival(0)])
+    await world.record([_arrival(0)])
     (claim,) = world.spans("claim")
     assert claim.status.description == "unavailable"
 
 
-async def test_of_an_error_nothing_is_told_but_its_type(tmp_path: Path) -> None:
+async def test_of_an_error_nothing_is_told_but_its_type() -> None:
     world = World(1)
     world.error = QueueUnavailableError(SECRET)
     with pytest.raises(QueueUnavailableError):
-        await world.intake(tmp_path).record([_arrival(0)])
+        await world.record([_arrival(0)])
     spans = world.memory.get_finished_spans()
     assert [(span.name, span.status.description) for span in spans] == [
         ("clicks", "QueueUnavailableError"),
@@ -251,7 +239,7 @@ def test_a_stored_batch_of_others_has_no_span_and_a_large_one_few_links() -> Non
 # The collector ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_collector_that_hangs_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_collector_that_hangs_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """More spans than the queue holds are made while an export hangs; then the end waits no longer than it may."""
     hanging = socket.create_server(("127.0.0.1", 0))  # connections are taken by the system, and by nobody else
     port = hanging.getsockname()[1]
@@ -259,13 +247,11 @@ async def test_a_collector_that_hangs_keeps_nobody_waiting(tmp_path: Path, monke
     monkeypatch.setattr(module, "MAX_QUEUED", 600)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     tracing = open_tracing(TracingConfig(endpoint=f"http://127.0.0.1:{port}", sample_ratio=1.0), "receiver", "here")
-    world = World(1)
-    world.tracing, world.traced = tracing, Traced(tracing)
-    intake = world.intake(tmp_path)
+    world = World(1, tracing)
     worst_s = 0.0
     for _ in range(300):
         began = time.perf_counter()
-        await intake.record([_arrival(0), _arrival(1), _arrival(2)])
+        await world.record([_arrival(0), _arrival(1), _arrival(2)])
         worst_s = max(worst_s, time.perf_counter() - began)
     assert worst_s < 0.5
     began = time.perf_counter()
