@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ingest.catalog import CapMeasure
-from ingest.config import format_duration
 from ingest.money import format_micros, format_percent, format_rate_nanos
+from ingest.units import format_duration
 from storage.rows import (
     AdvertiserRow,
     CampaignRow,

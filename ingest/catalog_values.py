@@ -13,10 +13,10 @@ from zoneinfo import ZoneInfo
 
 from ingest import money
 from ingest.catalog import CapMeasure, token_digest
-from ingest.config import parse_duration_ms
 from ingest.iso import COUNTRIES, CURRENCIES
 from ingest.macros import is_macro
 from ingest.text import problem
+from ingest.units import parse_duration_ms
 from ingest.vault import PREFIX, Vault, VaultError
 from ingest.wire import STANDARD_ALIASES
 

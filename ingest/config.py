@@ -17,17 +17,12 @@ from msgspec import Meta
 
 from dedup.address import parse_address
 from ingest.addresses import Addresses
+from ingest.units import Duration, Size, decode_text
 
 ENV_PREFIX = "POSTBACK_"
 EMBEDDED = "embedded"
 _OTHER_PATHS = {"", "/postbacks", "/clicks", "/healthz", "/readyz", "/metrics"}
 _OTHER_FOLDERS = ("/api/v1/", "/console/")
-
-_DURATION = re.compile(r"(\d+)\s*(ms|s|m|h|d)", re.ASCII)
-_DURATION_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)", re.ASCII)
-_SIZE_BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-
 
 MAX_PARK_MS = 30 * 86_400_000
 """How long a postback may wait for its click."""
@@ -43,14 +38,6 @@ MAX_ATTEMPT_MS = 60_000
 
 class ConfigError(Exception):
     """The configuration cannot be used; the message names the key and says what to do."""
-
-
-class Duration(int):
-    """Milliseconds, written as "250ms", "5s", "10m", "2h" or "90d"."""
-
-
-class Size(int):
-    """Bytes, written as "512B", "64KiB", "16MiB" or "2GiB"."""
 
 
 class Ack(StrEnum):
@@ -236,41 +223,6 @@ class Config(_Section, frozen=True):
         return Path(self.spool.dir).absolute() if self.spool.dir else self.data_path / "spool"
 
 
-def _duration(text: object) -> Duration:
-    match = _DURATION.fullmatch(text.strip()) if isinstance(text, str) else None
-    if match is None:
-        raise ValueError('expected a duration such as "250ms", "5s", "10m", "2h" or "90d"')
-    return Duration(int(match[1]) * _DURATION_MS[match[2]])
-
-
-def _size(text: object) -> Size:
-    match = _SIZE.fullmatch(text.strip()) if isinstance(text, str) else None
-    if match is None:
-        raise ValueError('expected a size such as "512B", "64KiB", "16MiB" or "2GiB"')
-    return Size(int(match[1]) * _SIZE_BYTES[match[2]])
-
-
-def parse_duration_ms(text: str) -> int:
-    """Milliseconds of "30d" and the like; ValueError for anything else."""
-    return _duration(text)
-
-
-def format_duration(ms: int) -> str:
-    """The shortest exact spelling: 5400000 is "90m"."""
-    for unit in ("d", "h", "m", "s"):
-        if ms and ms % _DURATION_MS[unit] == 0:
-            return f"{ms // _DURATION_MS[unit]}{unit}"
-    return f"{ms}ms" if ms else "0s"
-
-
-def _decode_special(kind: type, value: Any) -> Any:
-    if kind is Duration:
-        return _duration(value)
-    if kind is Size:
-        return _size(value)
-    raise NotImplementedError(kind)
-
-
 def _environment(environ: Mapping[str, str], known: Mapping[str, Any]) -> dict[str, Any]:
     """POSTBACK_SECTION__KEY variables as a nested mapping; a comma separates the items of a list."""
     found: dict[str, Any] = {}
@@ -332,7 +284,7 @@ def load_config(path: Path | None, environ: Mapping[str, str] | None = None) -> 
 
 
 def _convert(data: dict[str, Any], *, strict: bool) -> Config:
-    return msgspec.convert(data, Config, strict=strict, dec_hook=_decode_special)
+    return msgspec.convert(data, Config, strict=strict, dec_hook=decode_text)
 
 
 def _readable(message: str) -> str:
@@ -399,9 +351,3 @@ def _is_plain_url(text: str) -> bool:
         return url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0 and is_plain
     except ValueError:
         return False
-
-
-def decode_number(kind: type, value: int) -> int:
-    """A Duration or a Size from the number that msgspec's `enc_hook=int` made of it."""
-    number: int = kind(value)
-    return number

@@ -7,7 +7,8 @@ from enum import StrEnum
 
 import msgspec
 
-from ingest.config import Config, decode_number
+from ingest.config import Config
+from ingest.units import decode_number
 
 
 class Role(StrEnum):

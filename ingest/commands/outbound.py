@@ -14,12 +14,13 @@ import orjson
 from ingest.app import delivery_of, policy_of
 from ingest.commands.output import console, facts, table, visible
 from ingest.commands.session import CommandError, login_name, open_database
-from ingest.config import Config, format_duration
+from ingest.config import Config
 from ingest.money import format_micros
 from ingest.outbound.delivery import macro_values
 from ingest.outbound.networks import RefusedError
 from ingest.outbound.signing import OUTBOUND, new_secret
 from ingest.outbound.templates import Template, TemplateError, parse_template, render
+from ingest.units import format_duration
 from ingest.vault import ensure_vault
 from storage.outbox import Attempt, DueMessage, Message, State, list_messages, retry_given_up
 from storage.postgres import Connection, IntegrityError

@@ -16,7 +16,8 @@ import pytest
 from dedup.policy import conversion_id
 from ingest.commands.partitions import archive_month, drop_due
 from ingest.commands.session import CommandError
-from ingest.config import Config, Duration, PostgresConfig, RedisConfig, RetentionConfig
+from ingest.config import Config, PostgresConfig, RedisConfig, RetentionConfig
+from ingest.units import Duration
 from storage.archive import count_records, drop_archived, write_month
 from storage.export import ExportConnection
 from storage.outbox import look_at_touched

@@ -8,16 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ingest.config import (
-    Config,
-    ConfigError,
-    Duration,
-    Size,
-    format_duration,
-    load_config,
-    parse_duration_ms,
-)
+from ingest.config import Config, ConfigError, load_config
 from ingest.orders import Orders, Role, decode_orders, encode_orders
+from ingest.units import Duration, Size, format_duration, parse_duration_ms
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
 
