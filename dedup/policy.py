@@ -9,7 +9,7 @@ from typing import Final, assert_never
 import msgspec
 
 _UUID: Final = "%08x-%04x-8%03x-%04x-%s"  # an f-string takes half as long again
-_IDENTITY: Final = blake2b(digest_size=10, person=b"postback.conv.1")
+IDENTITY: Final = blake2b(digest_size=10, person=b"postback.conv.1")
 
 
 class TrackMultiple(StrEnum):
@@ -67,7 +67,7 @@ def conversion_id(click_id: str, clicked_ms: int, goal_id: int, key: bytes) -> s
     `clicked_ms` must be within 0 .. 2**48 - 1.
     """
     click = click_id.encode()
-    identity = _IDENTITY.copy()
+    identity = IDENTITY.copy()
     identity.update(b"%d:%b%d:%b" % (len(click), click, goal_id, key))
     digits = identity.hexdigest()
     bits = int(digits, 16)

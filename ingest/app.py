@@ -49,6 +49,7 @@ from ingest.outbound.observer import OutboundMetrics
 from ingest.outbound.sender import Outbound, Pace
 from ingest.outbound.signing import OUTBOUND
 from ingest.parking import Parking
+from ingest.plain import NothingPlain, plain_maker
 from ingest.receiver import Receiver
 from ingest.recorder import Recorder
 from ingest.spool import Spool
@@ -153,7 +154,16 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
         recount = CapRecount(counters, redis, pool, partitions=config.redis.partitions)
         caps = CapGate(counters, recount.ensure, CapMetrics(metrics))
         stack.push_async_callback(caps.close)
-        recorder = Recorder(port, clicks, lambda: feed.snapshot, rules, RecorderMetrics(metrics), parking.park, caps)
+        recorder = Recorder(
+            port,
+            clicks,
+            lambda: feed.snapshot,
+            rules,
+            RecorderMetrics(metrics),
+            parking.park,
+            caps,
+            plain_maker() if config.server.fast_path else NothingPlain,
+        )
         unparking = Unparking(parking, recorder, clicks, pool, UnparkingMetrics(metrics))
         spool = Spool(config.spool_path, max_bytes=config.spool.max_bytes)
 

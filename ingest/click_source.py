@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 from dedup.port import CachedClick, Deduplicator, QueueUnavailableError
-from ingest.clicks import Click, pack_click, unpack_click
+from ingest.clicks import Click, pack_click
 
 MISS_MS: Final = 1000
 """How long a click that nobody knows is not looked up again."""
@@ -39,28 +39,23 @@ class ClickSource:
         self._lookup = lookup
         self._expires_ms = expires_ms
         self._missed_until_ms: OrderedDict[str, int] = OrderedDict()
-        self._looking: set[asyncio.Task[dict[str, Click | None]]] = set()
+        self._looking: set[asyncio.Task[dict[str, bytes | None]]] = set()
         self._is_late = False
 
-    async def fetch(self, click_ids: Sequence[str], now_ms: int) -> dict[str, Click | None]:
-        """Each click by its id, None where it is known that there is none; an id that cannot be looked up is absent.
-        Raises QueueUnavailableError."""
+    async def fetch(self, click_ids: Sequence[str], now_ms: int) -> dict[str, bytes | None]:
+        """Each click by its id, as `pack_click` packs it, None where it is known that there is none; an id that cannot
+        be looked up is absent. Raises QueueUnavailableError."""
         unique = list(dict.fromkeys(click_ids))
-        cached = await self._deduplicator.clicks(unique)
-        clicks: dict[str, Click | None] = {}
-        absent: list[str] = []
-        for click_id, packed in zip(unique, cached, strict=True):
-            if packed is not None:
-                clicks[click_id] = unpack_click(packed)
-            elif self._missed_until_ms.get(click_id, 0) > now_ms:
-                clicks[click_id] = None
-            else:
-                absent.append(click_id)
+        clicks = dict(zip(unique, await self._deduplicator.clicks(unique), strict=True))
+        unknown = [click_id for click_id, packed in clicks.items() if packed is None]
+        absent = [click_id for click_id in unknown if self._missed_until_ms.get(click_id, 0) <= now_ms]
         if absent:
+            for click_id in absent:
+                del clicks[click_id]
             clicks.update(await self._read_through(absent, now_ms))
         return clicks
 
-    async def _read_through(self, click_ids: Sequence[str], now_ms: int) -> dict[str, Click | None]:
+    async def _read_through(self, click_ids: Sequence[str], now_ms: int) -> dict[str, bytes | None]:
         if self._is_late and len(self._looking) >= MAX_LATE:
             return {}
         looking = asyncio.create_task(self._look_up(click_ids, now_ms), name="click look-up")
@@ -72,7 +67,7 @@ class ClickSource:
             return {}
         return looking.result()
 
-    async def _look_up(self, click_ids: Sequence[str], now_ms: int) -> dict[str, Click | None]:
+    async def _look_up(self, click_ids: Sequence[str], now_ms: int) -> dict[str, bytes | None]:
         """What Postgres says of the clicks, kept for whoever asks next; nothing if an engine does not answer."""
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -85,7 +80,7 @@ class ClickSource:
         for click_id in click_ids:
             if click_id not in found:
                 self._remember_miss(click_id, now_ms)
-        return {click_id: found.get(click_id) for click_id in click_ids}
+        return {click_id: _packed(found[click_id]) if click_id in found else None for click_id in click_ids}
 
     def cachable(self, clicks: dict[str, Click], now_ms: int) -> list[CachedClick]:
         """Those of the clicks that can still convert, as the cache takes them."""
@@ -93,8 +88,7 @@ class ClickSource:
         for click_id, click in clicks.items():
             expires_ms = self._expires_ms(click)
             if expires_ms > now_ms:
-                packed = pack_click(click.campaign_id, click.publisher_id, click.clicked_ms, click.country)
-                entries.append(CachedClick(click_id, packed, expires_ms))
+                entries.append(CachedClick(click_id, _packed(click), expires_ms))
         return entries
 
     def forget_misses(self, click_ids: Iterable[str]) -> None:
@@ -107,3 +101,7 @@ class ClickSource:
         self._missed_until_ms[click_id] = now_ms + MISS_MS
         if len(self._missed_until_ms) > MAX_MISSES:
             self._missed_until_ms.popitem(last=False)
+
+
+def _packed(click: Click) -> bytes:
+    return pack_click(click.campaign_id, click.publisher_id, click.clicked_ms, click.country)

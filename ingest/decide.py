@@ -15,6 +15,7 @@ import msgspec
 from dedup.policy import Claim, claim_for, uuid_text
 from ingest import money
 from ingest.addresses import Addresses, is_in, stored_address
+from ingest.arrival import Receipt
 from ingest.catalog import Advertiser, Campaign, Goal, GoalType, Rate, Snapshot, Status, token_digest
 from ingest.clicks import Click
 from ingest.iso import CURRENCIES
@@ -42,15 +43,6 @@ class Rules:
     min_age_ms: int = 0
     park_unknown_ms: int = 0
     addresses: Addresses = Addresses.FULL
-
-
-class Receipt(msgspec.Struct, frozen=True, gc=False):
-    """When and where from a postback came. `postback_id`, the 16 bytes of a UUID, names it for good: its log id, its
-    nonce."""
-
-    postback_id: bytes
-    received_us: int
-    remote_ip: str | None = None
 
 
 class Refusal(msgspec.Struct, frozen=True, gc=False):
@@ -155,7 +147,7 @@ def _accept(
     sale = _sale(postback, campaign, rate, snapshot, receipt.received_us // 1000)
     revenue_micros, payout_micros = _amounts(rate, sale)
     reason: Reason | None = None
-    if goal.type is _PRIVATE and click.publisher_id not in goal.publishers:
+    if is_unassigned(goal, click.publisher_id):
         reason, payout_micros = Reason.GOAL_NOT_ASSIGNED, 0
     if trace:
         trace(
@@ -210,18 +202,27 @@ def _accept(
     return Decision(receipt, record, _CONVERSION, claim, sale.fact, expires_ms, None, advertiser)
 
 
+def is_unassigned(goal: Goal, publisher_id: int) -> bool:
+    """Whether the goal is private and the publisher is not on its list: it is not paid then."""
+    return goal.type is _PRIVATE and publisher_id not in goal.publishers
+
+
 def _check_token(advertiser: Advertiser, token: str | None) -> None:
     if not advertiser.token_digests:
         return
     if token is None:
         raise _RefusedError(Reason.BAD_TOKEN, "security_token: missing")
+    if not is_token(advertiser, token):
+        raise _RefusedError(Reason.BAD_TOKEN, "security_token: not accepted")
+
+
+def is_token(advertiser: Advertiser, token: str) -> bool:
+    """Whether it is one of the advertiser's. Every live one is compared, whichever matches: the time tells nothing."""
     digest = token_digest(token)
-    # Every live token is compared, whichever matches: the time tells nothing.
     matches = 0
     for known in advertiser.token_digests:
         matches += compare_digest(digest, known)
-    if not matches:
-        raise _RefusedError(Reason.BAD_TOKEN, "security_token: not accepted")
+    return matches > 0
 
 
 def _check_signature(advertiser: Advertiser, signed: Signed | None, received_ms: int) -> None:
@@ -271,14 +272,19 @@ def _sale(postback: Postback, campaign: Campaign, rate: Rate, snapshot: Snapshot
     fact = f"{money.format_micros(sent_micros)}{currency}".encode()
     if currency == campaign.currency:
         return Sale(sent_micros, fact)
-    rates = snapshot.exchange_rates.get((currency, campaign.currency))
-    rate_nanos = rates.at(received_ms) if rates else None
+    rate_nanos = rate_in_force(snapshot, currency, campaign.currency, received_ms)
     if rate_nanos is None:
         raise _RefusedError(Reason.NO_EXCHANGE_RATE, f"currency: {currency} cannot be converted")
     sale_micros = money.convert(sent_micros, rate_nanos)
     if sale_micros >= money.LIMIT_MICROS:
         raise _RefusedError(Reason.BAD_AMOUNT, "sale_amount: too large")
     return Sale(sale_micros, fact, sent_micros, currency, rate_nanos)
+
+
+def rate_in_force(snapshot: Snapshot, currency: str, to: str, at_ms: int) -> int | None:
+    """Nanos of the exchange rate at that time; None where there was none yet."""
+    rates = snapshot.exchange_rates.get((currency, to))
+    return rates.at(at_ms) if rates else None
 
 
 def _amounts(rate: Rate, sale: Sale) -> tuple[int, int]:

@@ -10,10 +10,11 @@ from typing import Final, Protocol
 
 import structlog
 
+from ingest.arrival import Arrival, Unread, read_all
 from ingest.catalog import Advertiser
 from ingest.limits import RateLimiter
 from ingest.outcome import AWAY, SPOOLED, UNAVAILABLE, Outcome
-from ingest.recorder import Arrival, Recorder
+from ingest.recorder import Recorder
 from ingest.spool import Segment, Spool, SpoolFullError, next_segment, used_bytes
 from storage.backoff import pause
 
@@ -69,7 +70,7 @@ class Intake:
         self._limiter = RateLimiter()
         self._recorded: dict[str, set[int]] = {}
 
-    async def record(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
+    async def record(self, arrivals: Sequence[Arrival | Unread]) -> list[Outcome]:
         """One outcome for each, in order. What is SPOOLED is on disk, what is UNAVAILABLE is nowhere."""
         self._observer.received(len(arrivals))
         try:
@@ -77,7 +78,7 @@ class Intake:
         finally:
             self._observer.answered(len(arrivals))
 
-    async def _record(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
+    async def _record(self, arrivals: Sequence[Arrival | Unread]) -> list[Outcome]:
         if self._is_away:
             return await self._put_aside(arrivals, [AWAY] * len(arrivals))
         outcomes = await self._recorder.record(arrivals, self._admit)
@@ -102,11 +103,11 @@ class Intake:
             return True
         return self._limiter.admit((advertiser.id, is_proven), rate, time.monotonic_ns() // 1000)
 
-    async def _put_aside(self, arrivals: Sequence[Arrival], outcomes: list[Outcome]) -> list[Outcome]:
+    async def _put_aside(self, arrivals: Sequence[Arrival | Unread], outcomes: list[Outcome]) -> list[Outcome]:
         """The outcomes, with those that are AWAY spooled."""
         mine = [arrival for arrival, outcome in zip(arrivals, outcomes, strict=True) if outcome is AWAY]
         try:
-            await self._spool.append(mine)
+            await self._spool.append(read_all(mine))
         except SpoolFullError:
             stored = UNAVAILABLE
             self._observer.refused(len(mine))

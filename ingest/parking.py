@@ -8,8 +8,8 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from ingest.arrival import Arrival
 from ingest.decide import Decision
-from ingest.recorder import Arrival
 from ingest.spool_records import pack_arrival, unpack_arrival
 from ingest.vault import Vault
 from storage.parked import ParkedPostback

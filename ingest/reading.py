@@ -44,10 +44,17 @@ _DOUBTFUL: Final = re.compile(f"[ {re.escape(MACRO_OPENERS)}]")
 _VISIBLE: Final = "".join(char for char in map(chr, range(0x21, 0x7F)) if char not in MACRO_OPENERS)
 _PLAIN: Final = re.compile(f"[{re.escape(_VISIBLE)}]{{1,{MAX_TEXT_BYTES}}}")
 
-_CLICK_ID_NAMES: Final = frozenset(name for name, field in STANDARD_ALIASES.items() if field == "click_id")
+CLICK_ID_NAMES: Final = frozenset(name for name, field in STANDARD_ALIASES.items() if field == "click_id")
 _NO_VALUES: Final = MACRO_WORDS | {""}
 
 Values = tuple[str | None, ...]
+
+
+class Places(msgspec.Struct, frozen=True):
+    """Where in a list of names those are that give the fields, by standard name, and those that are params."""
+
+    fields: Mapping[str, int]
+    params: Mapping[str, int]
 
 
 class Layout(msgspec.Struct, frozen=True):
@@ -140,7 +147,7 @@ class Reading:
         """The click_id under a standard name, and those under advertisers' own names for it, by that name: before it is
         known whose postback it is."""
         names = (sent if isinstance(sent, dict) else dict(sent)).keys()
-        click_id = self._value(sent, names & _CLICK_ID_NAMES, _NO_ALIASES)
+        click_id = self._value(sent, names & CLICK_ID_NAMES, _NO_ALIASES)
         if self._own_names.isdisjoint(names):
             return click_id, _NO_ALIASES
         found = {name: self._value(sent, {name}, {name: "click_id"}) for name in names if name in self._own_names}
@@ -171,29 +178,37 @@ class Reading:
         layout = self._layouts[names] = self._make_layout(names)
         return layout
 
-    def _make_layout(self, names: tuple[str, ...]) -> Layout | None:
-        """None where some name alone is a reason to look closer."""
+    def places(self, names: tuple[str, ...]) -> Places | None:
+        """Where each name of a list counts; None where some name alone is a reason to look closer."""
+        if len(set(names)) < len(names):
+            return None
         standard_of, secret_names = own_names([(name, "given") for name in names], self._aliases, self._secret_names)
-        places: dict[str, int] = {}
+        fields: dict[str, int] = {}
         params: dict[str, int] = {}
         for place, name in enumerate(names):
             field = standard_of.get(name)
             if field is not None:
-                if field in places:
+                if field in fields:
                     return None
-                places[field] = place
+                fields[field] = place
             elif name not in secret_names:
                 if name in COUNTS or not _is_plain_name(name):
                     return None
                 params[name] = place
-        if "click_id" not in places or len(params) > MAX_PARAMS:
+        if "click_id" not in fields or len(params) > MAX_PARAMS:
+            return None
+        return Places(fields, params)
+
+    def _make_layout(self, names: tuple[str, ...]) -> Layout | None:
+        places = self.places(names)
+        if places is None:
             return None
         absent = len(names)
         return Layout(
-            _picker(list(places.values())),
-            _picker([places.get(field, absent) for field in FIELDS]),
-            tuple(params),
-            _picker(list(params.values())),
+            _picker(list(places.fields.values())),
+            _picker([places.fields.get(field, absent) for field in FIELDS]),
+            tuple(places.params),
+            _picker(list(places.params.values())),
         )
 
 

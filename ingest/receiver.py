@@ -8,18 +8,16 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-import msgspec
 import orjson
 from aiohttp import web
 
 from ingest.addresses import Network, client_address
 from ingest.answers import RETRY_AFTER_S, Answer, answer, unreadable, verdict
+from ingest.arrival import Arrival, Receipt, Unread
 from ingest.batching import Coalescer, Done, OverloadedError
-from ingest.decide import Receipt
 from ingest.limits import ByteBudget
 from ingest.metrics import Metrics
 from ingest.outcome import UNAVAILABLE, Outcome, Result
-from ingest.recorder import Arrival
 from ingest.signatures import HEADER as SIGNATURE_HEADER
 from ingest.signatures import Route, Signed, signed_request
 from ingest.simple_request import SimpleRequest
@@ -31,7 +29,6 @@ from ingest.wire import (
     read_body,
     read_bulk,
     read_fields,
-    read_queries,
     together,
 )
 
@@ -54,20 +51,7 @@ def new_receipt(remote_ip: str | None) -> Receipt:
     return Receipt((now_us // 1000 << 80 | tail).to_bytes(16, "big"), now_us, remote_ip)
 
 
-class Unread(msgspec.Struct, frozen=True, gc=False):
-    """A plain postback whose query, in visible ASCII, is read together with its batch."""
-
-    receipt: Receipt
-    query: str
-
-
-def read_all(waiting: Sequence[Arrival | Unread]) -> list[Arrival]:
-    """The arrivals, in order."""
-    queries = iter(read_queries([one.query for one in waiting if isinstance(one, Unread)]))
-    return [Arrival(one.receipt, next(queries)) if isinstance(one, Unread) else one for one in waiting]
-
-
-Record = Callable[[Sequence[Arrival]], Awaitable[list[Outcome]]]
+Record = Callable[[Sequence[Arrival | Unread]], Awaitable[list[Outcome]]]
 """One outcome for each, in order; see `ingest.intake.Intake.record`."""
 
 
@@ -90,7 +74,7 @@ class Receiver:
         self._trusted = trusted_proxies
         self._body_timeout_s = body_timeout_s
         self._waiting = Coalescer[Arrival | Unread, Outcome](
-            self._read_and_record,
+            record,
             max_batch=MAX_BATCH,
             max_in_flight=_MAX_CALLS,
             max_waiting=max_waiting,
@@ -189,9 +173,6 @@ class Receiver:
         receipt = new_receipt(client_address(peer, forwarded_for, self._trusted))
         self._waiting.submit_soon(Unread(receipt, query) if sent is None else Arrival(receipt, sent), done)
         return True
-
-    async def _read_and_record(self, waiting: Sequence[Arrival | Unread]) -> list[Outcome]:
-        return await self._record(read_all(waiting))
 
     async def _read_one(self, request: web.Request) -> Arrival:
         _check_coding(request)

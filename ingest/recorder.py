@@ -11,15 +11,17 @@ import msgspec
 from msgspec.structs import replace
 
 from dedup.port import TOKEN_BYTES, Deduplicator, Entry, QueueUnavailableError, Verdict
+from ingest.arrival import Arrival, Unread, read_all
 from ingest.cap_gate import CapGate, Passed
 from ingest.catalog import Advertiser, Profile, Snapshot
 from ingest.click_source import ClickSource
-from ingest.clicks import Click
-from ingest.decide import Decision, Receipt, Rules, decide
+from ingest.clicks import Click, unpack_click
+from ingest.decide import Decision, Rules, decide
 from ingest.outcome import AWAY, PARKED, UNAVAILABLE, Outcome, Result
+from ingest.plain import MakePlain, NothingPlain, Plain
 from ingest.reasons import Reason
 from ingest.signatures import Signed, signed_parameters
-from ingest.wire import NO_CLICK_ID, Fault, Postback, Sent, pairs_of
+from ingest.wire import NO_CLICK_ID, Postback, pairs_of
 from storage.records import Kind, encode
 
 _RESULTS: Final = {
@@ -33,19 +35,6 @@ _PARKED: Final = Kind.PARKED
 _FULL: Final = Verdict.FULL
 _UNAVAILABLE: Final = Verdict.UNAVAILABLE
 _FORBIDDEN: Final = frozenset({Reason.BAD_TOKEN, Reason.BAD_SIGNATURE, Reason.ADDRESS_NOT_ALLOWED})
-
-
-class Arrival(msgspec.Struct, frozen=True, gc=False):
-    """A postback as it came in: when and where from, and its names and values. `fault`: why it has none. `signed`: what
-    its request's signature header covers, if there was one. `proven_for`: the advertiser whose it was found to be when
-    it came, by address, token and signature, which are not looked at again."""
-
-    receipt: Receipt
-    sent: Sent
-    idempotency_key: str | None = None
-    fault: Fault | None = None
-    signed: Signed | None = None
-    proven_for: int | None = None
 
 
 Admit = Callable[[Advertiser, bool], bool]
@@ -75,8 +64,10 @@ class Recorder:
         observer: RecorderObserver,
         park: Park | None = None,
         caps: CapGate | None = None,
+        make_plain: MakePlain = NothingPlain,
     ) -> None:
-        """`park` None: nothing is parked, whatever the rules say. `caps` may be None only if no catalog has any."""
+        """`park` None: nothing is parked, whatever the rules say. `caps` may be None only if no catalog has any.
+        `make_plain`: what decides plain postbacks ahead of the rules in this package, by default nothing."""
         self._deduplicator = deduplicator
         self._clicks = clicks
         self._snapshot = snapshot
@@ -84,60 +75,112 @@ class Recorder:
         self._park = park
         self._caps = caps
         self._observer = observer
+        self._make_plain = make_plain
+        self._plain: tuple[Snapshot, Plain] | None = None
 
-    async def record(self, arrivals: Sequence[Arrival], admit: Admit | None = None) -> list[Outcome]:
+    async def record(self, arrivals: Sequence[Arrival | Unread], admit: Admit | None = None) -> list[Outcome]:
         """One outcome for each, in order; AWAY where an engine did not answer. Never raises for an engine's sake.
 
         What `admit` refuses is UNAVAILABLE, before anything is claimed.
         """
         started = time.perf_counter()
         snapshot = self._snapshot()
-        reading = snapshot.reading(None)
-        named = [reading.click_ids(arrival.sent) for arrival in arrivals]
-        clicks = await self._fetch(arrivals, named)
+        sheet = self._plain_for(snapshot).read(arrivals)
+        named = _named(arrivals, [place for place, one in enumerate(sheet.click_ids) if one is None], snapshot)
+        packed = await self._fetch(arrivals, sheet.click_ids, named)
+        entries = sheet.decide(packed)
+        named |= _named(arrivals, [at for at, one in enumerate(entries) if one is None and at not in named], snapshot)
         outcomes = [AWAY] * len(arrivals)
-        places: list[int] = []
-        decisions: list[Decision] = []
-        for place, arrival in enumerate(arrivals):
-            click_id, own = named[place]
-            if own:
-                click_id = choose_click_id(own, click_id, clicks, snapshot)
-            if click_id is not None and click_id not in clicks:
-                continue
-            click = None if click_id is None else clicks[click_id]
-            decision = decide_arrival(arrival, click_id, click, snapshot, self._rules)
-            if admit is not None and decision.advertiser and not admit(decision.advertiser, not is_forbidden(decision)):
-                outcomes[place] = UNAVAILABLE
-                continue
-            if self._park is not None and decision.kind is _PARKED:
-                decision = self._park(arrival, decision, all_click_ids(named[place]))
-            places.append(place)
-            decisions.append(decision)
+        decisions = self._decide(named, packed, snapshot, outcomes, admit)
         passed: Passed | None = None
-        if snapshot.has_caps:
+        if snapshot.has_caps and decisions:
             assert self._caps is not None, "a catalog with caps needs them held"
-            passed = await self._caps.hold(decisions, snapshot)
-            places, decisions = [places[place] for place in passed.places], passed.decisions
-        verdicts = await self._deduplicator.claim([entry_of(decision) for decision in decisions])
+            held = list(decisions)
+            passed = await self._caps.hold(list(decisions.values()), snapshot)
+            decisions = {held[at]: decision for at, decision in zip(passed.places, passed.decisions, strict=True)}
+        for place, decision in decisions.items():
+            entries[place] = entry_of(decision)
+        queued = [(place, entry) for place, entry in enumerate(entries) if entry is not None]
+        verdicts = await self._deduplicator.claim([entry for _, entry in queued])
         if passed is not None and self._caps is not None:
-            await self._caps.settle(passed, verdicts)
-        for place, decision, verdict in zip(places, decisions, verdicts, strict=True):
-            outcomes[place] = outcome_of(decision, verdict)
+            mine = [verdict for (place, _), verdict in zip(queued, verdicts, strict=True) if place in decisions]
+            await self._caps.settle(passed, mine)
+        for (place, _), verdict in zip(queued, verdicts, strict=True):
+            own = decisions.get(place)
+            outcomes[place] = sheet.outcome(place, verdict) if own is None else outcome_of(own, verdict)
         self._observer.recorded(outcomes, time.perf_counter() - started)
         return outcomes
 
+    def _plain_for(self, snapshot: Snapshot) -> Plain:
+        if self._plain is None or self._plain[0] is not snapshot:
+            self._plain = snapshot, self._make_plain(snapshot, self._rules)
+        return self._plain[1]
+
     async def _fetch(
-        self, arrivals: Sequence[Arrival], named: Sequence[tuple[str | None, Mapping[str, str]]]
-    ) -> Mapping[str, Click | None]:
-        click_ids = [click_id for click_id, _ in named if click_id is not None]
-        for _, own in named:
-            click_ids += own.values()
+        self, arrivals: Sequence[Arrival | Unread], plain: Sequence[str | None], named: Mapping[int, Named]
+    ) -> Mapping[str, bytes | None]:
+        """Each click that any of them may be about, as `ClickSource.fetch` gives it; none while Redis is away."""
+        click_ids = [click_id for click_id in plain if click_id is not None]
+        for one in named.values():
+            click_ids += one.click_ids
         if not click_ids:
             return {}
         try:
             return await self._clicks.fetch(click_ids, arrivals[0].receipt.received_us // 1000)
         except QueueUnavailableError:
             return {}
+
+    def _decide(
+        self,
+        named: Mapping[int, Named],
+        packed: Mapping[str, bytes | None],
+        snapshot: Snapshot,
+        outcomes: list[Outcome],
+        admit: Admit | None,
+    ) -> dict[int, Decision]:
+        """The decisions by place, in order. Those whose clicks cannot be looked up have none; those that are not
+        admitted have their outcome."""
+        decisions: dict[int, Decision] = {}
+        for place in sorted(named):
+            one = named[place]
+            clicks = {click_id: _unpacked(packed[click_id]) for click_id in one.click_ids if click_id in packed}
+            click_id = one.standard
+            if one.own:
+                click_id = choose_click_id(one.own, click_id, clicks, snapshot)
+            if click_id is not None and click_id not in clicks:
+                continue
+            click = None if click_id is None else clicks[click_id]
+            decision = decide_arrival(one.arrival, click_id, click, snapshot, self._rules)
+            if admit is not None and decision.advertiser and not admit(decision.advertiser, not is_forbidden(decision)):
+                outcomes[place] = UNAVAILABLE
+                continue
+            if self._park is not None and decision.kind is _PARKED:
+                decision = self._park(one.arrival, decision, one.click_ids)
+            decisions[place] = decision
+        return decisions
+
+
+class Named(msgspec.Struct, frozen=True, gc=False):
+    """A postback and which click it may be about: see `Reading.click_ids`. `click_ids`: all, own ones first."""
+
+    arrival: Arrival
+    standard: str | None
+    own: Mapping[str, str]
+    click_ids: Sequence[str]
+
+
+def _named(arrivals: Sequence[Arrival | Unread], places: Sequence[int], snapshot: Snapshot) -> dict[int, Named]:
+    """Those of the arrivals that stand at these places, by place."""
+    named: dict[int, Named] = {}
+    reading = snapshot.reading(None)
+    for place, arrival in zip(places, read_all([arrivals[place] for place in places]), strict=True):
+        standard, own = found = reading.click_ids(arrival.sent)
+        named[place] = Named(arrival, standard, own, all_click_ids(found))
+    return named
+
+
+def _unpacked(packed: bytes | None) -> Click | None:
+    return None if packed is None else unpack_click(packed)
 
 
 def choose_click_id(

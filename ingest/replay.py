@@ -8,13 +8,14 @@ from typing import Final
 
 import msgspec
 
+from ingest.arrival import Arrival, Receipt
 from ingest.catalog import Snapshot
 from ingest.clicks import Click
-from ingest.decide import Decision, Receipt, Rules
+from ingest.decide import Decision, Rules
 from ingest.macros import is_macro
 from ingest.outcome import Outcome, Result
 from ingest.reasons import Reason
-from ingest.recorder import Arrival, all_click_ids, choose_click_id, decide_arrival
+from ingest.recorder import all_click_ids, choose_click_id, decide_arrival
 from ingest.text import REPLACEMENT
 from ingest.wire import COUNTS, STANDARD_ALIASES, Pairs
 from storage.clicks import fetch_clicks

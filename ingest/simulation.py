@@ -13,6 +13,7 @@ import msgspec
 from dedup.cap_types import Charge
 from dedup.port import Verdict
 from ingest.answers import Answer, answer, unreadable
+from ingest.arrival import Arrival
 from ingest.caps import cap_text, concerning, measured, over
 from ingest.catalog import Cap, Snapshot
 from ingest.clicks import Click, unpack_click
@@ -21,15 +22,7 @@ from ingest.macros import is_macro
 from ingest.outcome import Outcome, Result
 from ingest.receiver import new_receipt
 from ingest.record_columns import column, record_columns, status_of
-from ingest.recorder import (
-    Arrival,
-    advertiser_of,
-    all_click_ids,
-    choose_click_id,
-    outcome_of,
-    read_postback,
-    signature_of,
-)
+from ingest.recorder import advertiser_of, all_click_ids, choose_click_id, outcome_of, read_postback, signature_of
 from ingest.text import BLANKS
 from ingest.wire import (
     NO_CLICK_ID,

@@ -18,7 +18,7 @@ from typing import Final
 
 import structlog
 
-from ingest.recorder import Arrival
+from ingest.arrival import Arrival
 from ingest.spool_records import HEADER, Damage, decode_segment, encode_arrival
 
 SEGMENT_BYTES: Final = 16 << 20

@@ -15,10 +15,9 @@ from zlib import crc32
 
 import msgspec
 
+from ingest.arrival import Arrival, Receipt
 from ingest.bodies import Nested
-from ingest.decide import Receipt
 from ingest.reasons import Reason
-from ingest.recorder import Arrival
 from ingest.signatures import Signed
 from ingest.wire import Fault, Pairs, pairs_of, plain
 

@@ -21,7 +21,7 @@ _RFC_3339 = re.compile(
 )
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 # Epoch seconds stay below this until the year 5138; epoch milliseconds have been above it since 1973.
-_LEAST_MILLISECONDS = 10**11
+LEAST_MILLISECONDS = 10**11
 
 
 def parse_time_ms(text: str) -> int | None:
@@ -45,7 +45,7 @@ def _epoch_ms(text: str) -> int | None:
     if match is None:
         return None
     number = int(match[1])
-    return number if number >= _LEAST_MILLISECONDS else number * 1000 + _thousandths(match[2])
+    return number if number >= LEAST_MILLISECONDS else number * 1000 + _thousandths(match[2])
 
 
 def _rfc_3339_ms(text: str) -> int | None:

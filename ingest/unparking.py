@@ -8,11 +8,12 @@ from typing import Final, Protocol
 
 import structlog
 
+from ingest.arrival import Arrival
 from ingest.click_source import ClickSource
 from ingest.logs import said
 from ingest.outcome import AWAY, UNAVAILABLE, Result
 from ingest.parking import MAX_PARKED, Parking
-from ingest.recorder import Arrival, Recorder
+from ingest.recorder import Recorder
 from ingest.vault import VaultError
 from storage.backoff import pause
 from storage.parked import (

@@ -59,7 +59,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 COLUMNS: Final = Record.__struct_fields__
 """The columns of a payload line, in order."""
 
-_NULL: Final = "\\N"
+NULL: Final = "\\N"
 _ESCAPES: Final = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
 
@@ -110,23 +110,23 @@ def encode(record: Record) -> bytes:
         return _escaped(record, sent)
     # Spelt out: a loop over the columns takes twice as long.
     return (
-        f"{log_id}\t{received_us}\t{_NULL if reason is None else reason}"
-        f"\t{_NULL if advertiser_id is None else advertiser_id}\t{_NULL if publisher_id is None else publisher_id}"
-        f"\t{_NULL if campaign_id is None else campaign_id}\t{_NULL if goal_id is None else goal_id}"
-        f"\t{_NULL if goal_value is None else goal_value}\t{_NULL if goal_version is None else goal_version}"
-        f"\t{_NULL if click_id is None else click_id}\t{_NULL if clicked_ms is None else clicked_ms}"
-        f"\t{_NULL if txn_id is None else txn_id}\t{_NULL if conversion_id is None else conversion_id}"
-        f"\t{_NULL if status is None else status}\t{_NULL if country is None else country}"
-        f"\t{_NULL if currency is None else currency}\t{_NULL if sale_micros is None else sale_micros}"
-        f"\t{_NULL if revenue_micros is None else revenue_micros}"
-        f"\t{_NULL if payout_micros is None else payout_micros}"
-        f"\t{_NULL if original_micros is None else original_micros}"
-        f"\t{_NULL if original_currency is None else original_currency}"
-        f"\t{_NULL if exchange_rate_nanos is None else exchange_rate_nanos}"
-        f"\t{_NULL if event_ms is None else event_ms}\t{_NULL if remote_ip is None else remote_ip}\t{sent}"
+        f"{log_id}\t{received_us}\t{NULL if reason is None else reason}"
+        f"\t{NULL if advertiser_id is None else advertiser_id}\t{NULL if publisher_id is None else publisher_id}"
+        f"\t{NULL if campaign_id is None else campaign_id}\t{NULL if goal_id is None else goal_id}"
+        f"\t{NULL if goal_value is None else goal_value}\t{NULL if goal_version is None else goal_version}"
+        f"\t{NULL if click_id is None else click_id}\t{NULL if clicked_ms is None else clicked_ms}"
+        f"\t{NULL if txn_id is None else txn_id}\t{NULL if conversion_id is None else conversion_id}"
+        f"\t{NULL if status is None else status}\t{NULL if country is None else country}"
+        f"\t{NULL if currency is None else currency}\t{NULL if sale_micros is None else sale_micros}"
+        f"\t{NULL if revenue_micros is None else revenue_micros}"
+        f"\t{NULL if payout_micros is None else payout_micros}"
+        f"\t{NULL if original_micros is None else original_micros}"
+        f"\t{NULL if original_currency is None else original_currency}"
+        f"\t{NULL if exchange_rate_nanos is None else exchange_rate_nanos}"
+        f"\t{NULL if event_ms is None else event_ms}\t{NULL if remote_ip is None else remote_ip}\t{sent}"
     ).encode()
 
 
 def _escaped(record: Record, sent: str) -> bytes:
     values = astuple(record)[:-1]
-    return "\t".join([*[_NULL if value is None else escape(str(value)) for value in values], escape(sent)]).encode()
+    return "\t".join([*[NULL if value is None else escape(str(value)) for value in values], escape(sent)]).encode()

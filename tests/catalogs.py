@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from dedup.policy import TrackMultiple
 from ingest.addresses import parse_networks
+from ingest.arrival import Receipt
 from ingest.catalog import (
     Advertiser,
     Campaign,
@@ -22,7 +23,6 @@ from ingest.catalog import (
     token_digest,
 )
 from ingest.clicks import Click
-from ingest.decide import Receipt
 from ingest.money import MICROS
 from ingest.signatures import PARAMETER
 

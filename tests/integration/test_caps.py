@@ -20,6 +20,7 @@ from dedup.policy import TrackMultiple
 from dedup.port import CachedClick, Entry, Verdict
 from dedup.redis import RedisDeduplicator
 from dedup.scripts import Client
+from ingest.arrival import Arrival, Receipt
 from ingest.cap_duty import CapDuty, jobs_of
 from ingest.cap_gate import CapGate, job_of
 from ingest.cap_recount import CapRecount
@@ -29,11 +30,11 @@ from ingest.catalog_import import import_catalog
 from ingest.catalog_rows import load_snapshot
 from ingest.click_source import ClickSource
 from ingest.clicks import Click, pack_click
-from ingest.decide import Receipt, Rules
+from ingest.decide import Rules
 from ingest.metrics import Metrics
 from ingest.outcome import AWAY, Outcome
 from ingest.receiver import new_receipt
-from ingest.recorder import Arrival, Recorder
+from ingest.recorder import Recorder
 from ingest.sample import CATALOG
 from ingest.simulation import simulate
 from storage.caps import read_caps

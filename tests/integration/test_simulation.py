@@ -14,13 +14,14 @@ from dedup.client import connect
 from dedup.redis import RedisDeduplicator
 from ingest.answers import answer
 from ingest.app import expiry
+from ingest.arrival import Arrival
 from ingest.catalog import Snapshot
 from ingest.catalog_rows import load_snapshot
 from ingest.click_source import ClickSource
 from ingest.decide import Rules
 from ingest.outcome import Outcome, Result
 from ingest.receiver import new_receipt
-from ingest.recorder import Arrival, Recorder
+from ingest.recorder import Recorder
 from ingest.simulation import Simulation, Standing, simulate
 from ingest.stored_clicks import StoredClicks
 from ingest.vault import ensure_vault

@@ -10,7 +10,7 @@ import pytest
 from dedup.port import CachedClick, QueueUnavailableError
 from ingest import click_source
 from ingest.click_source import MAX_LATE, ClickSource, ClicksUnavailableError
-from ingest.clicks import Click
+from ingest.clicks import Click, unpack_click
 from tests.catalogs import CLICKED_MS, click
 
 NOW_MS = CLICKED_MS + 60_000
@@ -58,7 +58,8 @@ class World:
         self.source = ClickSource(self.cache, self.lookup, expires_ms=lambda _: NOW_MS + 1_000)  # type: ignore[arg-type]  # the part it uses
 
     async def fetch(self, *click_ids: str) -> dict[str, Click | None]:
-        return await self.source.fetch(click_ids, NOW_MS)
+        found = await self.source.fetch(click_ids, NOW_MS)
+        return {click_id: None if packed is None else unpack_click(packed) for click_id, packed in found.items()}
 
     async def settled(self) -> None:
         """All look-ups under way have ended."""

@@ -8,9 +8,10 @@ import pytest
 
 from dedup.policy import TrackMultiple, claim_for
 from ingest.addresses import Addresses
+from ingest.arrival import Receipt
 from ingest.catalog import ExchangeRates, GoalType, PayoutOf, RateKey, Snapshot, Status
 from ingest.clicks import Click
-from ingest.decide import Decision, Receipt, Rules, decide
+from ingest.decide import Decision, Rules, decide
 from ingest.money import LIMIT_MICROS, MICROS
 from ingest.reasons import Reason
 from ingest.wire import interpret

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from ingest.arrival import Arrival
 from ingest.intake import DRAIN_BATCH, Intake
 from ingest.outcome import AWAY, Outcome, Result
-from ingest.recorder import Arrival
 from ingest.spool import Spool, used_bytes
 from ingest.wire import pairs_of
 from tests.catalogs import receipt

@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dedup.port import Verdict
+from ingest.arrival import Arrival
 from ingest.bodies import Nested
 from ingest.decide import Decision, Rules, decide
 from ingest.outcome import PARKED
 from ingest.parking import MAX_ARRIVAL_BYTES, Parking
 from ingest.reasons import Reason
-from ingest.recorder import Arrival, outcome_of
+from ingest.recorder import outcome_of
 from ingest.signatures import Signed
 from ingest.vault import KEY_BYTES, Vault, VaultError
 from ingest.wire import Fault, Pairs, interpret, pairs_of, plain

@@ -10,13 +10,14 @@ import pytest
 
 from dedup.policy import TrackMultiple
 from dedup.port import TOKEN_BYTES, CachedClick, Entry, QueueUnavailableError, Verdict
+from ingest.arrival import Arrival
 from ingest.catalog import Advertiser, Profile, Snapshot
 from ingest.click_source import MISS_MS, ClickSource, ClicksUnavailableError
 from ingest.clicks import Click, pack_click
 from ingest.decide import Rules
 from ingest.outcome import AWAY, UNAVAILABLE, Outcome, Result
 from ingest.reasons import Reason
-from ingest.recorder import Arrival, Recorder
+from ingest.recorder import Recorder
 from ingest.wire import Fault
 from storage.records import COLUMNS
 from tests.catalogs import CLICKED_MS, DAY_MS, advertiser, campaign, click, goal, receipt, snapshot

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingest.arrival import Arrival
 from ingest.catalog import Snapshot, Status
 from ingest.clicks import Click
 from ingest.decide import Decision, Rules, decide
 from ingest.reasons import Reason
-from ingest.recorder import Arrival, read_postback
+from ingest.recorder import read_postback
 from ingest.replay import PROVEN, UNPROVEN, arrival_of, is_whole
 from ingest.wire import COUNTS, STANDARD_ALIASES, Pairs, Postback
 from storage.replays import LoggedRejection

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from ingest.addresses import parse_networks
+from ingest.arrival import Arrival
 from ingest.bodies import Nested, Pairs, read_query
 from ingest.catalog import Advertiser, Snapshot
 from ingest.decide import Decision, Rules, decide
 from ingest.reasons import Reason
-from ingest.recorder import Arrival, read_postback, signature_of
+from ingest.recorder import read_postback, signature_of
 from ingest.signatures import HEADER, WINDOW_MS, Route, Signed, problem, signed_parameters, signed_request
 from ingest.spool_records import HEADER as SPOOL_HEADER
 from ingest.spool_records import decode_segment, encode_arrival

@@ -25,14 +25,13 @@ from dedup.port import CachedClick, QueueUnavailableError, Verdict
 from dedup.port import Entry as Claim
 from ingest import tracing as module
 from ingest.app import traced_of
+from ingest.arrival import Arrival, Receipt, Unread
 from ingest.clicks import Click
 from ingest.config import Config, TracingConfig
-from ingest.decide import Receipt
 from ingest.orders import Orders, Role
 from ingest.outcome import Outcome, Result
 from ingest.reasons import Reason
 from ingest.receiver import new_receipt
-from ingest.recorder import Arrival
 from ingest.traced import Traced, TracedWriter
 from ingest.tracing import Sample, Tracing, first_span, open_tracing, traces_url
 from storage.batch_store import BatchCounts
@@ -94,7 +93,7 @@ class World:
     async def _look_up(self, click_ids: Sequence[str]) -> dict[str, Click]:
         return {}
 
-    async def _record(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
+    async def _record(self, arrivals: Sequence[Arrival | Unread]) -> list[Outcome]:
         """As the recorder does it."""
         await self.port.clicks([SECRET] * len(arrivals))
         await asyncio.create_task(_of(self.look_up([SECRET])))

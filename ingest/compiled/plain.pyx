@@ -1,0 +1,622 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Plain postbacks, read, decided and encoded by compiled code.
+
+A postback is plain if nothing in it needs a second look: names of a list that was seen before, values without blanks to
+trim, macros or escapes, a campaign and a goal that take it, an amount that is written plainly. What this module says of
+a plain postback `ingest.reading`, `ingest.decide` and `storage.records` say too, byte for byte; what it does not know for
+certain it leaves to them (None), rejections among it. Prices, exchange rates, tokens and the choice of a rate are theirs
+alone: they are asked, here nothing is computed but texts and ids.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.unicode cimport PyUnicode_DecodeASCII, PyUnicode_DecodeUTF8
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcmp, memcpy
+
+from dedup.policy import IDENTITY, TrackMultiple
+from dedup.port import TOKEN_BYTES, Entry, Verdict
+from ingest.arrival import Arrival, Unread
+from ingest.outcome import AWAY, UNAVAILABLE, Outcome, Result
+from ingest.times import END_MS, EARLIEST_MS, LEAST_MILLISECONDS, parse_time_ms
+from storage.records import Kind
+from storage.statuses import GIVEN, STATUSES
+from ingest.macros import MACRO_OPENERS, MACRO_WORDS
+
+cdef extern from "Python.h":
+    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
+    bint PyUnicode_IS_ASCII(object text)
+
+ctypedef const unsigned char *Text
+
+cdef enum:
+    MAX_NAMES = 64
+    MAX_NAMES_BYTES = 4096
+    MAX_NAME_BYTES = 64
+    MAX_TEXT_BYTES = 255
+    MAX_PARAMS = 32
+    FIELDS_COUNT = 9
+    LISTS_REMEMBERED = 1024
+    RATES_REMEMBERED = 4096
+
+# What a byte of a value is.
+cdef enum:
+    BLANK = 1
+    OPENS_MACRO = 2
+    ESCAPED = 4
+    HIGH = 8
+    CONTROL = 16
+
+# Places of the standard names, in the order of `ingest.wire.FIELDS`.
+cdef enum:
+    CLICK_ID = 0
+    GOAL = 1
+    TXN_ID = 2
+    SALE_AMOUNT = 3
+    CURRENCY = 4
+    TOKEN = 5
+    EVENT_ID = 6
+    EVENT_TIME = 7
+    STATUS = 8
+
+cdef unsigned char CLASS[256]
+cdef signed char HEX[256]
+cdef unsigned char NAME[256]
+
+cdef void _fill_tables():
+    cdef int byte
+    for byte in range(256):
+        CLASS[byte] = CONTROL if byte < 0x20 or byte == 0x7F else HIGH if byte >= 0x80 else 0
+        HEX[byte] = -1
+        NAME[byte] = 0x21 <= byte <= 0x7E
+    CLASS[0x20] = BLANK
+    for opener in MACRO_OPENERS:
+        CLASS[<int>ord(opener)] = OPENS_MACRO
+    for escaped in '"\\':
+        CLASS[<int>ord(escaped)] = ESCAPED
+        NAME[<int>ord(escaped)] = 0
+    for digit in range(10):
+        HEX[48 + <int>digit] = <signed char>digit
+    for digit in range(6):
+        HEX[65 + <int>digit] = HEX[97 + <int>digit] = <signed char>(10 + <int>digit)
+    for sign in "=&+%":  # in a query they end a name, or stand for something else
+        NAME[<int>ord(sign)] = 0
+
+_fill_tables()
+
+cdef object _copy_identity = IDENTITY.copy
+cdef object _no_values = frozenset(word.encode() for word in MACRO_WORDS)
+cdef dict _given = {status.encode(): (GIVEN + status).encode() for status in STATUSES}
+cdef bytes _conversion = Kind.CONVERSION.encode()
+cdef object _no = TrackMultiple.NO
+cdef object _yes = TrackMultiple.YES
+cdef object _accepted = Verdict.ACCEPTED
+cdef object _duplicate = Verdict.DUPLICATE
+cdef object _conflict = Verdict.CONFLICT
+cdef object _full = Verdict.FULL
+cdef object _result_accepted = Result.ACCEPTED
+cdef object _result_duplicate = Result.DUPLICATE
+cdef object _result_conflict = Result.CONFLICT
+cdef long long _earliest_ms = EARLIEST_MS
+cdef long long _end_ms = END_MS
+cdef long long _least_ms = LEAST_MILLISECONDS
+cdef Py_ssize_t _token_bytes = TOKEN_BYTES
+cdef const char *_DIGITS = b"0123456789abcdef"
+
+
+include "plans.pxi"
+include "texts.pxi"
+
+
+# A batch --------------------------------------------------------------------------------------------------------------
+
+
+cdef struct Item:
+    Py_ssize_t slots
+    int count
+    int click
+
+
+cdef class Sheet:
+    """A batch: what of it is plain, read and then decided."""
+
+    cdef Plain _plain
+    cdef object _arrivals
+    cdef Py_ssize_t _count
+    cdef Item *_items
+    cdef Buffer _slots, _values, _line
+    cdef list _names, _conversion_ids, _profiles
+    cdef readonly list click_ids
+    """By place; None: that postback is not plain."""
+
+    def __cinit__(self, Plain plain, list arrivals):
+        cdef Py_ssize_t place, size = 0
+        self._plain, self._arrivals, self._count = plain, arrivals, len(arrivals)
+        self._items = <Item *>malloc(max(1, self._count) * sizeof(Item))
+        if self._items == NULL:
+            raise MemoryError
+        self.click_ids = [None] * self._count
+        self._names = [None] * self._count
+        self._conversion_ids = [None] * self._count
+        self._profiles = [None] * self._count
+        for arrival in arrivals:
+            if type(arrival) is Unread:
+                size += len(arrival.query)
+        # What is decoded is never longer; slots point into this, so it must not move.
+        _make_room(&self._values, size + 1)
+        _make_room(&self._slots, self._count * 16 * sizeof(Slot))
+        for place in range(self._count):
+            self._read(place, arrivals[place])
+
+    def __dealloc__(self):
+        free(self._items)
+        free(self._slots.at)
+        free(self._values.at)
+        free(self._line.at)
+
+    cdef Slot *_slot(self, Item *item, int number):
+        return <Slot *>(self._slots.at + item.slots) + number
+
+    cdef int _read(self, Py_ssize_t place, arrival) except -1:
+        """Names and values of a postback, and its click_id if it has exactly one name that can give it."""
+        cdef Item *item = self._items + place
+        cdef unsigned char names[MAX_NAMES_BYTES]
+        cdef Py_ssize_t size
+        cdef Slot *click
+        item.slots, item.count = self._slots.size, 0
+        if type(arrival) is Unread:
+            size = self._read_query(item, arrival.query, names)
+        elif type(arrival) is Arrival and type(arrival.sent) is dict and arrival.idempotency_key is None and (
+            arrival.fault is None and arrival.signed is None and arrival.proven_for is None
+        ):
+            size = self._read_fields(item, arrival.sent, names)
+        else:
+            return 0
+        if size <= 0:
+            return 0
+        listed = PyBytes_FromStringAndSize(<const char *>names, size)
+        item.click = self._plain._click_place(listed)
+        if item.click < 0:
+            return 0
+        click = self._slot(item, item.click)
+        if _counts(click):
+            self._names[place] = listed
+            self.click_ids[place] = _text(click)
+        return 0
+
+    cdef int _add(self, Item *item, Text at, Py_ssize_t size, int classes) except -1:
+        cdef Slot *slot
+        _make_room(&self._slots, sizeof(Slot))
+        slot = <Slot *>(self._slots.at + self._slots.size)
+        slot.at, slot.size, slot.classes = at, size, classes
+        self._slots.size += sizeof(Slot)
+        item.count += 1
+        return 0
+
+    cdef Py_ssize_t _read_query(self, Item *item, str query, unsigned char *names) except -1:
+        """How long the list of names is; 0: the query is not plain."""
+        cdef Py_ssize_t left, name, used = 0
+        cdef Text at = <Text>PyUnicode_AsUTF8AndSize(query, &left)
+        cdef Text end = at + left
+        cdef Text begin
+        cdef unsigned char *out = self._values.at + self._values.size
+        cdef unsigned char *value
+        cdef unsigned char byte
+        cdef int classes
+        while True:
+            begin = at
+            while at < end and NAME[at[0]]:
+                at += 1
+            name = at - begin
+            if at == end or at[0] != 61 or name == 0 or name > MAX_NAME_BYTES:
+                return 0
+            if item.count == MAX_NAMES or used + name + 1 > MAX_NAMES_BYTES:
+                return 0
+            memcpy(names + used, begin, name)
+            used += name
+            names[used] = 10
+            used += 1
+            at += 1
+            value = out
+            classes = 0
+            while at < end:
+                byte = at[0]
+                if byte == 38:
+                    break
+                if byte == 43:
+                    byte = 32
+                elif byte == 37:
+                    if end - at < 3 or HEX[at[1]] < 0 or HEX[at[2]] < 0:
+                        return 0
+                    byte = <unsigned char>(HEX[at[1]] << 4 | HEX[at[2]])
+                    at += 2
+                classes |= CLASS[byte]
+                out[0] = byte
+                out += 1
+                at += 1
+            self._add(item, value, out - value, classes)
+            if at == end:
+                self._values.size = out - self._values.at
+                return used
+            at += 1
+
+    cdef Py_ssize_t _read_fields(self, Item *item, dict fields, unsigned char *names) except -1:
+        """The same of a mapping of texts, which must stay as it is."""
+        cdef Py_ssize_t size, number, used = 0
+        cdef Text at
+        cdef int classes
+        if len(fields) > MAX_NAMES:
+            return 0
+        for name, value in fields.items():
+            if type(name) is not str or type(value) is not str or not PyUnicode_IS_ASCII(name):
+                return 0
+            at = <Text>PyUnicode_AsUTF8AndSize(name, &size)
+            if size == 0 or size > MAX_NAME_BYTES or used + size + 1 > MAX_NAMES_BYTES:
+                return 0
+            for number in range(size):
+                if not NAME[at[number]]:
+                    return 0
+            memcpy(names + used, at, size)
+            used += size
+            names[used] = 10
+            used += 1
+            try:
+                at = <Text>PyUnicode_AsUTF8AndSize(value, &size)
+            except UnicodeEncodeError:
+                return 0
+            classes = 0
+            for number in range(size):
+                classes |= CLASS[at[number]]
+            self._add(item, at, size, classes)
+        return used
+
+    def decide(self, packed):
+        """What of it is a conversion, as the queue takes it, by place; None for what is left to others. `packed`: the
+        clicks by id, as they are cached."""
+        cdef Py_ssize_t place
+        entries = [None] * self._count
+        for place in range(self._count):
+            click_id = self.click_ids[place]
+            if click_id is not None:
+                click = packed.get(click_id)
+                if click is not None:
+                    entries[place] = self._decide(place, self._arrivals[place].receipt, click_id, click)
+        return entries
+
+    cdef object _decide(self, Py_ssize_t place, receipt, str click_id, bytes packed):
+        cdef Item *item = self._items + place
+        cdef Slot *slots = self._slot(item, 0)
+        cdef Slot *goal_value = NULL
+        cdef Slot *txn = NULL
+        cdef Slot *amount = NULL
+        cdef Slot *currency = NULL
+        cdef Slot *event = NULL
+        cdef Slot *slot
+        cdef Slot upper
+        cdef unsigned char code[3]
+        cdef long long clicked_ms, campaign_id, publisher_id, received_us, received_ms, micros, event_ms = -1
+        cdef int number
+        cdef unsigned char country[2]
+        cdef CampaignPlan campaign
+        cdef GoalPlan goal
+        cdef Priced priced
+        cdef Layout layout
+        cdef Buffer *line = &self._line
+        cdef bytes status, amounts, fact, digest, key
+
+        if not _unpack(packed, &campaign_id, &publisher_id, &clicked_ms, country):
+            return None
+        campaign = self._plain._campaign(campaign_id)
+        if campaign is None:
+            return None
+        layout = _layout(campaign.advertiser, self._names[place])
+        if layout is None or layout.fields[CLICK_ID] != item.click:
+            return None
+        for number in range(FIELDS_COUNT):
+            if layout.fields[number] >= 0 and not _counts(slots + layout.fields[number]):
+                return None
+        for number in range(len(layout.keys)):
+            if not _is_kept(slots + layout.kept[number]):
+                return None
+
+        received_us = receipt.received_us
+        received_ms = received_us // 1000
+        if received_ms - clicked_ms > campaign.window_ms:
+            return None
+        if campaign.min_age_ms and received_ms - clicked_ms < campaign.min_age_ms:
+            return None
+        if campaign.advertiser.accepts is not None:
+            if layout.fields[TOKEN] < 0 or not campaign.advertiser.accepts(_text(slots + layout.fields[TOKEN])):
+                return None
+        goal = campaign.default_goal
+        if layout.fields[GOAL] >= 0:
+            goal = campaign.goals.get(_lower(slots + layout.fields[GOAL]))
+        if goal is None:
+            return None
+        priced = _priced(goal, publisher_id, country)
+        if priced is None:
+            return None
+
+        status = goal.status
+        if layout.fields[STATUS] >= 0:
+            status = _given.get(_lower(slots + layout.fields[STATUS]))
+            if status is None:
+                return None
+        if layout.fields[EVENT_TIME] >= 0:
+            event_ms = _time_ms(slots + layout.fields[EVENT_TIME])
+            if event_ms < 0:
+                return None
+        if layout.fields[TXN_ID] >= 0:
+            txn = slots + layout.fields[TXN_ID]
+        if layout.fields[EVENT_ID] >= 0:
+            event = slots + layout.fields[EVENT_ID]
+
+        # The sale: in the campaign's currency, or converted.
+        fact = b""
+        converted = None
+        micros = -1
+        amounts = priced.amounts
+        if layout.fields[SALE_AMOUNT] < 0:
+            if amounts is None:
+                return None
+        else:
+            micros = _micros(slots + layout.fields[SALE_AMOUNT])
+            if micros < 0:
+                return None
+            line.size = 0
+            _put_micros(line, micros)
+            if layout.fields[CURRENCY] >= 0:
+                currency = slots + layout.fields[CURRENCY]
+                if currency.size != 3:
+                    return None
+                for number in range(3):
+                    code[number] = currency.at[number]
+                    if 97 <= code[number] <= 122:
+                        code[number] -= 32
+                    if not 65 <= code[number] <= 90:
+                        return None
+                _put(line, code, 3)
+                if memcmp(code, PyBytes_AS_STRING(campaign.currency), 3) != 0:
+                    said = PyUnicode_DecodeASCII(<const char *>code, 3, NULL)
+                    converted = campaign.convert(said, micros, received_ms)
+                    if converted is None:
+                        return None
+            else:
+                _put_bytes(line, campaign.currency)
+            fact = PyBytes_FromStringAndSize(<const char *>line.at, line.size)
+        if amounts is None:
+            amounts = priced.price(converted[0] if converted is not None else max(0, micros))
+            if amounts is None:
+                return None
+
+        # What it is: the claim, and the conversion's id.
+        line.size = 0
+        slot = slots + item.click
+        _put_number(line, slot.size)
+        _put_byte(line, 58)
+        _put(line, slot.at, slot.size)
+        _put_bytes(line, goal.id_text)
+        _put_byte(line, 58)
+        if goal.is_once:
+            field = goal.id_text.decode()
+            _put_byte(line, 110)
+        elif not goal.is_always:
+            field = goal.id_text.decode() + ":"
+            _put_byte(line, 116)
+            if txn != NULL:
+                field += _text(txn)
+                _put(line, txn.at, txn.size)
+        elif event != NULL:
+            field = goal.id_text.decode() + ":" + _text(event)
+            _put_byte(line, 101)
+            _put(line, event.at, event.size)
+        else:
+            field = None
+            _put_byte(line, 117)
+            _put_bytes(line, receipt.postback_id)
+        identity = _copy_identity()
+        identity.update(PyBytes_FromStringAndSize(<const char *>line.at, line.size))
+        digest = identity.digest()
+        conversion_id = _conversion_id(clicked_ms, digest)
+
+        # The line, in the order of `storage.records.COLUMNS`.
+        line.size = 0
+        _put_uuid(line, <Text>PyBytes_AS_STRING(receipt.postback_id))
+        _put_byte(line, 9)
+        _put_number(line, received_us)
+        _put_bytes(line, priced.before)
+        _put(line, slot.at, slot.size)
+        _put_byte(line, 9)
+        _put_number(line, clicked_ms)
+        _put_byte(line, 9)
+        if txn == NULL:
+            _put_null(line)
+        else:
+            _put(line, txn.at, txn.size)
+        _put_byte(line, 9)
+        _put(line, <Text>PyUnicode_AsUTF8AndSize(conversion_id, NULL), 36)
+        _put_byte(line, 9)
+        _put_bytes(line, status)
+        _put_bytes(line, priced.after)
+        if converted is not None:
+            _put_number(line, converted[0])
+        elif micros >= 0:
+            _put_number(line, micros)
+        else:
+            _put_null(line)
+        _put_byte(line, 9)
+        _put_bytes(line, amounts)
+        _put_byte(line, 9)
+        if converted is None:
+            _put(line, <Text>b"\\N\t\\N\t\\N\t", 9)
+        else:
+            _put_number(line, micros)
+            _put_byte(line, 9)
+            _put(line, code, 3)
+            _put_byte(line, 9)
+            _put_number(line, converted[1])
+            _put_byte(line, 9)
+        if event_ms < 0:
+            _put_null(line)
+        else:
+            _put_number(line, event_ms)
+        _put_byte(line, 9)
+        address = receipt.remote_ip
+        if address is not None:
+            address = self._plain._address(address)
+        if address is None:
+            _put_null(line)
+        else:
+            _put_bytes(line, address.encode())
+        _put_byte(line, 9)
+        _put_byte(line, 123)
+        for number in range(len(layout.keys)):
+            key = layout.keys[number]
+            _put_bytes(line, key)
+            slot = slots + layout.kept[number]
+            _put(line, slot.at, slot.size)
+            _put(line, <Text>b'",', 2)
+        if event != NULL:
+            _put(line, <Text>b'"event_id":"', 12)
+            _put(line, event.at, event.size)
+            _put(line, <Text>b'",', 2)
+        if line.at[line.size - 1] == 44:
+            line.size -= 1
+        _put_byte(line, 125)
+
+        self._conversion_ids[place] = conversion_id
+        self._profiles[place] = campaign.advertiser.profile
+        return Entry(
+            click_id,
+            field,
+            fact,
+            clicked_ms + campaign.window_ms,
+            _conversion,
+            PyBytes_FromStringAndSize(<const char *>line.at, line.size),
+            receipt.postback_id[16 - _token_bytes:],
+        )
+
+    def outcome(self, Py_ssize_t place, verdict):
+        """What is answered, of what was decided here, once the queue has, or has not, taken it."""
+        if verdict is _accepted:
+            result = _result_accepted
+        elif verdict is _duplicate:
+            result = _result_duplicate
+        elif verdict is _conflict:
+            result = _result_conflict
+        else:
+            return UNAVAILABLE if verdict is _full else AWAY
+        return Outcome(result, self._conversion_ids[place], None, None, self._profiles[place])
+
+
+cdef str _conversion_id(long long clicked_ms, bytes digest):
+    """See `dedup.policy.conversion_id`."""
+    cdef Text bits = <Text>PyBytes_AS_STRING(digest)
+    cdef unsigned int top = bits[0] << 24 | bits[1] << 16 | bits[2] << 8 | bits[3]
+    cdef unsigned char data[16]
+    cdef unsigned char text[37]
+    cdef Buffer buffer
+    cdef int number
+    for number in range(6):
+        data[number] = <unsigned char>(clicked_ms >> (40 - 8 * number))
+    data[6] = 0x80 | (top >> 22 & 0xF)
+    data[7] = top >> 14 & 0xFF
+    data[8] = 0x80 | (top >> 8 & 0x3F)
+    data[9] = top & 0xFF
+    memcpy(data + 10, bits + 4, 6)
+    buffer.at, buffer.size, buffer.room = text, 0, 37
+    _put_uuid(&buffer, data)
+    return PyUnicode_DecodeASCII(<const char *>text, 36, NULL)
+
+
+cdef bint _unpack(bytes packed, long long *campaign_id, long long *publisher_id, long long *clicked_ms, unsigned char *country):
+    """See `ingest.clicks.unpack_click`."""
+    cdef Text at = <Text>PyBytes_AS_STRING(packed)
+    cdef Text end = at + PyBytes_GET_SIZE(packed)
+    cdef long long numbers[3]
+    cdef Text begin
+    cdef int number
+    for number in range(3):
+        begin = at
+        numbers[number] = 0
+        while at < end and 48 <= at[0] <= 57:
+            if at - begin == 18:
+                return False
+            numbers[number] = numbers[number] * 10 + at[0] - 48
+            at += 1
+        if at == begin or at == end or at[0] != 44:
+            return False
+        at += 1
+    campaign_id[0], publisher_id[0], clicked_ms[0] = numbers[0], numbers[1], numbers[2]
+    country[0] = country[1] = 0
+    if end - at == 2 and 65 <= at[0] <= 90 and 65 <= at[1] <= 90:
+        country[0], country[1] = at[0], at[1]
+        return True
+    return at == end
+
+
+cdef Layout _layout(AdvertiserPlan advertiser, bytes listed):
+    """The layout of a list of names: made once and kept, as are the lists that have none."""
+    found = advertiser.layouts.get(listed, advertiser)
+    if found is advertiser:
+        if len(advertiser.layouts) >= LISTS_REMEMBERED:
+            advertiser.layouts.clear()
+        found = advertiser.layouts[listed] = advertiser.layout(_split(listed))
+    return found
+
+
+cdef Priced _priced(GoalPlan goal, long long publisher_id, unsigned char *country):
+    if publisher_id >= 1 << 46:
+        return None
+    key = publisher_id << 16 | country[0] << 8 | country[1]
+    found = goal.known.get(key, goal)
+    if found is goal:
+        if len(goal.known) >= RATES_REMEMBERED:
+            goal.known.clear()
+        where = None if country[0] == 0 else PyUnicode_DecodeASCII(<const char *>country, 2, NULL)
+        found = goal.known[key] = goal.priced(publisher_id, where)
+    return found
+
+
+cdef tuple _split(bytes listed):
+    return tuple(listed.decode("ascii").rstrip("\n").split("\n"))
+
+
+cdef class Plain:
+    """Reads and decides plain postbacks under one snapshot of the catalog.
+
+    `click_place`: which of a list of names is the only one that can give the click_id, -1 where that is not so;
+    `campaign`: the plan of a campaign by its id, None where its postbacks are not plain; `address`: what is stored of an
+    address.
+    """
+
+    cdef object _find_click, _find_campaign, _address
+    cdef dict _click_places, _campaigns
+
+    def __init__(self, click_place, campaign, address):
+        self._find_click, self._find_campaign, self._address = click_place, campaign, address
+        self._click_places = {}
+        self._campaigns = {}
+
+    def read(self, list arrivals):
+        """What of a batch is plain."""
+        return Sheet(self, arrivals)
+
+    cdef int _click_place(self, bytes listed) except? -2:
+        """Lists of names are looked at when they come again: those that never do are not worth it."""
+        found = self._click_places.get(listed, self)
+        if found is self:
+            if len(self._click_places) >= LISTS_REMEMBERED:
+                self._click_places.clear()
+            self._click_places[listed] = None
+            return -1
+        if found is None:
+            found = self._click_places[listed] = self._find_click(_split(listed))
+        return found
+
+    cdef CampaignPlan _campaign(self, long long campaign_id):
+        found = self._campaigns.get(campaign_id, self)
+        if found is self:
+            if len(self._campaigns) >= RATES_REMEMBERED:
+                self._campaigns.clear()
+            found = self._campaigns[campaign_id] = self._find_campaign(campaign_id)
+        return found

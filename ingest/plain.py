@@ -1,0 +1,72 @@
+"""Plain postbacks: what decides them ahead of the rules in this package, where anything does. Pure.
+
+A postback is plain if nothing in it needs a second look. `ingest.compiled` says of it what `ingest.reading`,
+`ingest.decide` and `storage.records` say, byte for byte, and leaves all others to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from typing import Protocol
+
+from dedup.port import Entry, Verdict
+from ingest.arrival import Arrival, Unread
+from ingest.catalog import Snapshot
+from ingest.decide import Rules
+from ingest.outcome import Outcome
+
+
+class Sheet(Protocol):
+    """A batch of which some may be plain."""
+
+    @property
+    def click_ids(self) -> Sequence[str | None]:
+        """The click that each is about; None: it is not plain."""
+
+    def decide(self, packed: Mapping[str, bytes | None]) -> list[Entry | None]:
+        """The conversions among them, by place, once their clicks are known; None for all that is left to the rules."""
+
+    def outcome(self, place: int, verdict: Verdict) -> Outcome:
+        """What is answered to one that was decided, once the queue has, or has not, taken it."""
+
+
+class Plain(Protocol):
+    """Reads and decides plain postbacks under one snapshot of the catalog."""
+
+    def read(self, arrivals: Sequence[Arrival | Unread]) -> Sheet:
+        """What of a batch is plain."""
+
+
+MakePlain = Callable[[Snapshot, Rules], Plain]
+
+
+class NothingPlain:
+    """See Plain: all is left to the rules."""
+
+    def __init__(self, snapshot: Snapshot, rules: Rules) -> None:
+        """Whatever the catalog says."""
+
+    def read(self, arrivals: Sequence[Arrival | Unread]) -> Sheet:
+        """See Plain."""
+        return _NoSheet(len(arrivals))
+
+
+class _NoSheet:
+    def __init__(self, count: int) -> None:
+        self.click_ids: Sequence[str | None] = [None] * count
+
+    def decide(self, packed: Mapping[str, bytes | None]) -> list[Entry | None]:  # noqa: ARG002  see Sheet
+        return [None] * len(self.click_ids)
+
+    def outcome(self, place: int, verdict: Verdict) -> Outcome:
+        raise NotImplementedError("nothing was decided here")
+
+
+def plain_maker() -> MakePlain:
+    """Compiled code, where it was built; else nothing is plain."""
+    if find_spec("ingest.compiled.plain") is None:
+        return NothingPlain
+    from ingest.plans import make_plain  # noqa: PLC0415  it may not be there
+
+    return make_plain
