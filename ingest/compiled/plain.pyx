@@ -563,6 +563,8 @@ cdef bint _unpack(bytes packed, long long *campaign_id, long long *publisher_id,
         if at == begin or at == end or at[0] != 44:
             return False
         at += 1
+    if numbers[2] >> 48:  # more than a conversion's id has room for
+        return False
     campaign_id[0], publisher_id[0], clicked_ms[0] = numbers[0], numbers[1], numbers[2]
     country[0] = country[1] = 0
     if end - at == 2 and 65 <= at[0] <= 90 and 65 <= at[1] <= 90:
