@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 
 import pytest
@@ -23,7 +24,16 @@ from tests.plain_postbacks import as_query, nearly_plain_case, plain_case
 make_plain = plain_maker()
 pytestmark = pytest.mark.skipif(make_plain is NothingPlain, reason="the compiled code is not built")
 seeds = st.integers(0, 2**64)
-many = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], deadline=None)
+MORE = int(os.environ.get("MORE_EXAMPLES", "1"))
+"""So many times as many: see tests/compiled_sanitized.py."""
+
+
+def many(examples: int) -> settings:
+    return settings(
+        max_examples=examples * MORE,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
 
 
 def taken(case: Case) -> tuple[int, int]:
@@ -40,20 +50,20 @@ def one(packed: bytes = b"100,10,1790000000000,US", **sent: str) -> Case:
     return case
 
 
-@settings(many, max_examples=300)
+@many(300)
 @given(cases())
 @example(one(packed=b"100,10,281474976710656,US"))  # more than the 48 bits of a conversion's id
 def test_what_is_decided_here_equals_the_rules(case: Case) -> None:
     event(f"{taken(case)[1]} taken of {len(case.arrivals)}")
 
 
-@settings(many, max_examples=150)
+@many(1000)
 @given(seeds)
 def test_what_is_nearly_plain_equals_the_rules(seed: int) -> None:
     taken(nearly_plain_case(seed))
 
 
-@settings(many, max_examples=100)
+@many(500)
 @given(seeds)
 def test_all_that_is_plain_is_decided_here(seed: int) -> None:
     case = plain_case(seed)
@@ -61,7 +71,7 @@ def test_all_that_is_plain_is_decided_here(seed: int) -> None:
     assert first < second == len(case.arrivals)
 
 
-@settings(many, max_examples=10)
+@many(10)
 @given(seeds)
 def test_all_that_senders_send_is_decided_here(seed: int) -> None:
     rng = random.Random(seed)

@@ -1,0 +1,96 @@
+"""The compiled code under gcc's sanitizers of addresses and undefined behaviour (Linux), held to what its tests say with
+many more examples: `make sanitize`, or `python -m tests.compiled_sanitized 600` for ten minutes.
+
+Builds into a folder that goes again. Any report ends it, with an exit code that is not 0.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import monotonic
+from typing import Final
+
+ROOT: Final = Path(__file__).parent.parent
+COMPILED: Final = ROOT / "ingest" / "compiled"
+TESTS: Final = ("tests/property/test_plain.py", "tests/unit/test_plain.py")
+FLAGS: Final = (
+    "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer",
+    "-fno-strict-aliasing", "-g", "-O1", "-fPIC", "-shared",
+)  # fmt: skip
+NOT: Final = "not test_the_process_does_not_grow_with_batches"
+"""What is freed stays for a while, to be watched: of growth this says nothing."""
+FOLDER: Final = "SANITIZED_FOLDER"
+
+
+def build(folder: Path, compiler: str) -> None:
+    """Each of the compiled modules, with sanitizers, into the folder."""
+    include = sysconfig.get_path("include")
+    for source in sorted(COMPILED.glob("*.pyx")):
+        made = folder / f"{source.stem}.c"
+        subprocess.run([sys.executable, "-m", "cython", "-3", str(source), "-o", str(made)], check=True)
+        module = folder / f"{source.stem}{sysconfig.get_config_var('EXT_SUFFIX')}"
+        subprocess.run([compiler, *FLAGS, f"-I{include}", str(made), "-o", str(module)], check=True)
+
+
+def runtime(compiler: str) -> str:
+    """The sanitizer's library, which must be loaded before all others."""
+    asked = [compiler, "-print-file-name=libasan.so"]
+    return subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def pytest_configure() -> None:
+    """As a plugin of the tests: they meet what was built in the folder."""
+    import ingest.compiled
+
+    folder = os.environ[FOLDER]
+    ingest.compiled.__path__.insert(0, folder)
+    from ingest.compiled import plain
+
+    assert str(plain.__file__).startswith(folder), "this is not what was built"
+
+
+def run(folder: Path, compiler: str) -> int:
+    """The tests, once, on what was built. Their exit code."""
+    environment = os.environ | {
+        "LD_PRELOAD": runtime(compiler),
+        "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1:detect_stack_use_after_return=1:strict_string_checks=1",
+        "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
+        "PYTHONMALLOC": "malloc",
+        "MORE_EXAMPLES": "2",
+        FOLDER: str(folder),
+    }
+    asked = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "tests.compiled_sanitized",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        NOT,
+    ]
+    return subprocess.run([*asked, "--timeout=0", *TESTS], cwd=ROOT, env=environment, check=False).returncode
+
+
+def main(seconds: float, compiler: str) -> int:
+    """Round after round, until the time is up or something is found."""
+    with TemporaryDirectory(prefix="sanitized-") as made:
+        build(Path(made), compiler)
+        ends = monotonic() + seconds
+        code = rounds = 0
+        while not code and (not rounds or monotonic() < ends):
+            code = run(Path(made), compiler)
+            rounds += 1
+    print(f"{rounds} rounds under the sanitizers, exit code {code}")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(float(sys.argv[1]) if len(sys.argv) > 1 else 60, os.environ.get("CC", "gcc")))
