@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CONFIG := $(wildcard config.toml)
 
-.PHONY: help install run test soak lint format types unit integration bench profile clean
+.PHONY: help install run test sanitize soak lint format types unit integration bench profile clean
 
 help:
 	@echo "make run      build the environment, start everything with a sample campaign on http://127.0.0.1:8080"
@@ -34,6 +34,10 @@ run: install
 
 test: lint types
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+sanitize: .venv/tested
+	$(PIP) install "cython>=3"
+	$(BIN)/python -m tests.compiled_sanitized $(SANITIZE)
 
 soak: .venv/tested
 	$(BIN)/python -m tests.fault.soak $(SOAK)

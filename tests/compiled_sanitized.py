@@ -1,5 +1,5 @@
-"""The compiled code under gcc's sanitizers of addresses and undefined behaviour (Linux), held to what its tests say with
-many more examples: `make sanitize`, or `python -m tests.compiled_sanitized 600` for ten minutes.
+"""The compiled code under the sanitizers of addresses and undefined behaviour of gcc (Linux), held to what its tests
+say with many more examples: `make sanitize`, or `python -m tests.compiled_sanitized 600` for ten minutes.
 
 Builds into a folder that goes again. Any report ends it, with an exit code that is not 0.
 """
@@ -17,7 +17,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parent.parent
 COMPILED: Final = ROOT / "ingest" / "compiled"
-TESTS: Final = ("tests/property/test_plain.py", "tests/unit/test_plain.py")
+TESTS: Final = ("tests/property/test_plain.py", "tests/property/test_plain_recording.py", "tests/unit/test_plain.py")
 FLAGS: Final = (
     "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer",
     "-fno-strict-aliasing", "-g", "-O1", "-fPIC", "-shared",
@@ -58,10 +58,10 @@ def run(folder: Path, compiler: str) -> int:
     """The tests, once, on what was built. Their exit code."""
     environment = os.environ | {
         "LD_PRELOAD": runtime(compiler),
-        "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1:detect_stack_use_after_return=1:strict_string_checks=1",
+        "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1:detect_stack_use_after_return=1:malloc_context_size=8",
         "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
         "PYTHONMALLOC": "malloc",
-        "MORE_EXAMPLES": "2",
+        "MORE_EXAMPLES": "5",
         FOLDER: str(folder),
     }
     asked = [

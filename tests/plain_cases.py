@@ -396,6 +396,7 @@ def all_rules(draw: st.DrawFn) -> Rules:
     return Rules(
         draw(mostly(WINDOW_MS, 0, 1000, share=20)),
         draw(mostly(0, MIN_AGE_MS, share=4)),
+        draw(st.sampled_from([0, 0, 1000])),
         addresses=draw(st.sampled_from(Addresses)),
     )
 

@@ -57,13 +57,13 @@ def test_what_is_decided_here_equals_the_rules(case: Case) -> None:
     event(f"{taken(case)[1]} taken of {len(case.arrivals)}")
 
 
-@many(1000)
+@many(400)
 @given(seeds)
 def test_what_is_nearly_plain_equals_the_rules(seed: int) -> None:
     taken(nearly_plain_case(seed))
 
 
-@many(500)
+@many(200)
 @given(seeds)
 def test_all_that_is_plain_is_decided_here(seed: int) -> None:
     case = plain_case(seed)

@@ -91,8 +91,20 @@ def test_lists_of_names_are_taken_up_to_64_names_and_32_params() -> None:
     cases = [(31, True), (32, True), (33, False), (61, False), (62, False)]
     assert [decided(case_of(with_params(count)))[0] for count, _ in cases] == [taken for _, taken in cases]
     assert [decided(case_of(with_params(32, size)))[0] for size in (63, 64, 65)] == [True, True, False]
-    # Beyond 4,096 bytes of names nothing is written down: 63 of 64 bytes and the three are more.
-    assert decided(case_of(with_params(61, 64), with_params(61, 64))) == [False, False]
+    # Names are written down in 4,096 bytes, each with one more: 9 + 62 * 65 + 57 fit.
+    for last in (55, 56, 57, 64):
+        names = [f"{number:064}" for number in range(62)] + ["n" * last]
+        assert decided(
+            case_of({"click_id": "c1"} | dict.fromkeys(names, "v"), "click_id=c1&" + "=&".join(names) + "=")
+        ) == [
+            False,
+            False,
+        ]
+
+
+def test_nothing_is_nothing() -> None:
+    sheet = make_plain(CATALOG, RULES).read([])
+    assert (sheet.click_ids, sheet.decide(PACKED)) == ((), [])
 
 
 # What it remembers ----------------------------------------------------------------------------------------------------
