@@ -11,6 +11,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import structlog
+from redis.asyncio import Redis
 
 from dedup.caps import CapCounters
 from dedup.client import connect as connect_redis
@@ -18,6 +19,7 @@ from dedup.durability import Durability, time_limit_s
 from dedup.port import Deduplicator
 from dedup.redis import RedisDeduplicator
 from dedup.scripts import Client
+from dedup.wire import Wire
 from ingest.addresses import parse_networks
 from ingest.admin import AdminKey, ensure_admin_key
 from ingest.advertiser_duty import AdvertiserDuty
@@ -133,6 +135,9 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
         durability = Durability(config.redis.ack)
         redis = connect_redis(orders.redis_url, timeout_s=time_limit_s(durability))
         stack.push_async_callback(redis.aclose)
+        wire = Wire(redis) if isinstance(redis, Redis) else None  # a cluster has a way of its own
+        if wire is not None:
+            stack.push_async_callback(wire.aclose)
         pool = await open_pool(orders.postgres_dsn, config.postgres.pool)
         stack.push_async_callback(close_postgres, pool)
         vault = ensure_vault(config.secret_key_path)
@@ -146,6 +151,7 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
             partitions=config.redis.partitions,
             max_backlog=config.redis.max_backlog,
             durability=durability,
+            wire=wire,
         )
         port: Deduplicator = deduplicator if traced is None else traced.deduplicator(deduplicator)
         stored = StoredClicks(pool, now_ms)
