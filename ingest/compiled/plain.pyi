@@ -36,7 +36,7 @@ class CampaignPlan:
         window_ms: int,
         min_age_ms: int,
         currency: bytes,
-        goals: Mapping[bytes, GoalPlan],
+        goals: dict[bytes, GoalPlan],
         default_goal: GoalPlan | None,
         convert: Callable[[str, int, int], tuple[int, int] | None],
     ) -> None: ...
