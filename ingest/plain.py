@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
-from typing import Protocol
+from typing import Final, Protocol
 
 from dedup.port import Entry, Verdict
 from ingest.arrival import Arrival, Unread
 from ingest.catalog import Snapshot
 from ingest.decide import Rules
 from ingest.outcome import Outcome
+
+NOT_BUILT: Final = (
+    "not built: receivers take more processor time; get a C compiler and Python's headers"
+    " (Debian, Ubuntu: apt install gcc python3-dev) and install again"
+)
+"""What is said where there is no compiled code."""
 
 
 class Sheet(Protocol):
@@ -63,9 +69,14 @@ class _NoSheet:
         raise NotImplementedError("nothing was decided here")
 
 
+def is_built() -> bool:
+    """Whether there is compiled code."""
+    return find_spec("ingest.compiled.plain") is not None
+
+
 def plain_maker() -> MakePlain:
     """Compiled code, where it was built; else nothing is plain."""
-    if find_spec("ingest.compiled.plain") is None:
+    if not is_built():
         return NothingPlain
     from ingest.plans import make_plain  # noqa: PLC0415  it may not be there
 
