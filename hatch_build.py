@@ -100,10 +100,11 @@ def _build(folder: Path) -> Iterator[Path]:
     for source in sorted((ROOT / FOLDER).glob("*.pyx")):
         c, module = folder / f"{source.stem}.c", folder / f"{source.stem}{SUFFIX}"
         # A relative name: tracebacks show it.
-        _run(sys.executable, "-m", "cython", "-3", f"{FOLDER}/{source.name}", "-o", str(c))
+        _run("Cython", sys.executable, "-m", "cython", "-3", f"{FOLDER}/{source.name}", "-o", str(c))
         flags = shlex.split(f"{CFLAGS} {os.environ.get('CFLAGS', '')}")
         linked = shlex.split(f"{LDFLAGS} {os.environ.get('LDFLAGS', '')}")
-        _run(*compiler, *flags, f"-I{include}", c.name, "-o", module.name, *linked, folder=folder)
+        files = [f"-I{include}", c.name, "-o", module.name]
+        _run(f"the C compiler ({compiler[0]})", *compiler, *flags, *files, *linked, folder=folder)
         yield module
 
 
@@ -124,11 +125,11 @@ def _include() -> str:
     return folder
 
 
-def _run(*command: str, folder: Path = ROOT) -> None:
+def _run(what: str, *command: str, folder: Path = ROOT) -> None:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603  our own words
     if done.returncode:
         sys.stderr.write(done.stdout + done.stderr)
-        raise NotBuiltError(f"{Path(command[0]).name} failed with {done.returncode}")
+        raise NotBuiltError(f"{what} failed with {done.returncode}")
 
 
 if __name__ == "__main__":
