@@ -33,10 +33,11 @@ from ingest.catalog_service import CatalogService
 from ingest.click_api import ClickApi, Registered
 from ingest.click_source import ClickSource
 from ingest.clicks import Click
+from ingest.compiled import NOT_BUILT, is_built
 from ingest.config import Config
 from ingest.connections import Guard, connection_limit
 from ingest.decide import Rules
-from ingest.fast_protocol import FastPath
+from ingest.fast_protocol import FastPath, Heads, Submit
 from ingest.http_server import bind, receiver_app, start_server
 from ingest.intake import Intake
 from ingest.metrics import Metrics
@@ -49,7 +50,8 @@ from ingest.outbound.observer import OutboundMetrics
 from ingest.outbound.sender import Outbound, Pace
 from ingest.outbound.signing import OUTBOUND
 from ingest.parking import Parking
-from ingest.plain import NOT_BUILT, MakePlain, NothingPlain, is_built, plain_maker
+from ingest.plain import MakePlain, NothingPlain, plain_maker
+from ingest.plain_requests import PlainRequests
 from ingest.receiver import Receiver
 from ingest.recorder import Recorder
 from ingest.spool import Spool
@@ -183,10 +185,11 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
             return await deduplicator.problem() is None
 
         intake = Intake(recorder, spool, config.spool_path, can_claim, IntakeMetrics(metrics))
+        trusted = parse_networks(config.server.trusted_proxies)
         receiver = Receiver(
             intake.record if traced is None else traced.record(intake.record),
             metrics,
-            trusted_proxies=parse_networks(config.server.trusted_proxies),
+            trusted_proxies=trusted,
             body_timeout_s=config.server.body_timeout / 1000,
             max_body=config.server.max_body,
             max_waiting=MAX_WAITING,
@@ -236,7 +239,7 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
             paths=config.server.paths,
             max_body=config.server.max_body,
         )
-        fast = FastPath(receiver.submit_simple, frozenset(path.encode() for path in config.server.paths))
+        fast = fast_path(PlainRequests(config.server.paths, trusted), receiver.submit)
         server = await start_server(
             app,
             bind(config.server.host, orders.port, shared=True),
@@ -291,6 +294,16 @@ async def open_console(
         trusted=parse_networks(config.server.trusted_proxies),
         read_body=receiver.read_body,
     )
+
+
+def fast_path(requests: PlainRequests, submit: Submit) -> FastPath:
+    """The short cut; the plainest requests and answers by compiled code, where it was built."""
+    heads = Heads()
+    if not is_built():
+        return FastPath(requests.read, submit, heads.write)
+    from ingest.compiled.requests import Answers, Requests  # noqa: PLC0415  it may not be there
+
+    return FastPath(Requests(requests).read, submit, Answers(heads.write).write)
 
 
 def guard_of(config: Config, metrics: Metrics) -> Guard:

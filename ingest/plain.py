@@ -7,20 +7,14 @@ A postback is plain if nothing in it needs a second look. `ingest.compiled` says
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
-from typing import Final, Protocol
+from typing import Protocol
 
 from dedup.port import Entry, Verdict
 from ingest.arrival import Arrival, Unread
 from ingest.catalog import Snapshot
+from ingest.compiled import is_built
 from ingest.decide import Rules
 from ingest.outcome import Outcome
-
-NOT_BUILT: Final = (
-    "not built: receivers take more processor time; get a C compiler and Python's headers"
-    " (Debian, Ubuntu: apt install gcc python3-dev) and install again"
-)
-"""What is said where there is no compiled code."""
 
 
 class Sheet(Protocol):
@@ -67,11 +61,6 @@ class _NoSheet:
 
     def outcome(self, place: int, verdict: Verdict) -> Outcome:
         raise NotImplementedError("nothing was decided here")
-
-
-def is_built() -> bool:
-    """Whether there is compiled code."""
-    return find_spec("ingest.compiled.plain") is not None
 
 
 def plain_maker() -> MakePlain:

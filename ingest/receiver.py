@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
@@ -13,18 +12,17 @@ from aiohttp import web
 
 from ingest.addresses import Network, client_address
 from ingest.answers import RETRY_AFTER_S, Answer, answer, unreadable, verdict
-from ingest.arrival import Arrival, Receipt, Unread
+from ingest.arrival import Arrival, Unread
 from ingest.batching import Coalescer, Done, OverloadedError
 from ingest.limits import ByteBudget
 from ingest.metrics import Metrics
 from ingest.outcome import UNAVAILABLE, Outcome, Result
+from ingest.receipts import new_receipt
 from ingest.signatures import HEADER as SIGNATURE_HEADER
 from ingest.signatures import Route, Signed, signed_request
-from ingest.simple_request import SimpleRequest
 from ingest.wire import (
     NO_CLICK_ID,
     Fault,
-    Sent,
     UnreadableError,
     read_body,
     read_bulk,
@@ -39,16 +37,6 @@ _MAX_CALLS: Final = 3
 _WORTH: Final = 16
 """Postbacks for which a batch is begun while another is under way."""
 _BULK_CALLS: Final = 2
-_RANDOM: Final = random.Random()  # noqa: S311  ids must differ, not be secret; it is seeded by the system
-_VERSION_7: Final = 0x7 << 76 | 0x2 << 62
-_TAIL: Final = ~(0xF << 76 | 0x3 << 62)
-
-
-def new_receipt(remote_ip: str | None) -> Receipt:
-    """A receipt as of now. Its id is in order of time: UUID version 7 (RFC 9562)."""
-    now_us = time.time_ns() // 1000
-    tail = _RANDOM.getrandbits(80) & _TAIL | _VERSION_7
-    return Receipt((now_us // 1000 << 80 | tail).to_bytes(16, "big"), now_us, remote_ip)
 
 
 Record = Callable[[Sequence[Arrival | Unread]], Awaitable[list[Outcome]]]
@@ -158,21 +146,9 @@ class Receiver:
             response.force_close()
         return response
 
-    def submit_simple(self, request: SimpleRequest, peer: str | None, done: Done[Outcome]) -> bool:
-        """See `ingest.fast_protocol.Submit`: what cannot be read takes the long way, and is refused there."""
-        query, body = request.query, request.body
-        sent: Sent | None = None
-        if body is not None:
-            try:
-                sent = together(read_fields(query), read_body(request.headers.content_type, body))
-            except UnreadableError:
-                return False
-        if not (query.strip("&") if sent is None else sent):
-            return False
-        forwarded_for = request.headers.forwarded_for if self._trusted else None
-        receipt = new_receipt(client_address(peer, forwarded_for, self._trusted))
-        self._waiting.submit_soon(Unread(receipt, query) if sent is None else Arrival(receipt, sent), done)
-        return True
+    def submit(self, arrival: Arrival | Unread, done: Done[Outcome]) -> None:
+        """See `ingest.fast_protocol.Submit`."""
+        self._waiting.submit_soon(arrival, done)
 
     async def _read_one(self, request: web.Request) -> Arrival:
         _check_coding(request)

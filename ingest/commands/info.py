@@ -6,10 +6,10 @@ import json
 
 from ingest.commands.output import console, facts
 from ingest.commands.servers import running_servers
+from ingest.compiled import NOT_BUILT, is_built
 from ingest.config import EMBEDDED, Config
 from ingest.engines import running_urls
 from ingest.engines.explain import hide_password
-from ingest.plain import NOT_BUILT, is_built
 from ingest.serve import connectable
 
 

@@ -19,7 +19,7 @@ import asyncpg  # type: ignore[import-untyped]  # it ships no types
 import pytest
 from redis import Redis
 
-from ingest.plain import is_built
+from ingest.compiled import is_built
 from tests import servers
 from tests.commands import run_command
 from tests.eventually import eventually

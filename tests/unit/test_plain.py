@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import sys
-from importlib.util import find_spec
 
 import pytest
 from structlog.testing import capture_logs
 
 from ingest.app import plain_of
+from ingest.compiled import NOT_BUILT, is_built
 from ingest.config import Config, ServerConfig, load_config
-from ingest.plain import NOT_BUILT, NothingPlain, is_built
+from ingest.plain import NothingPlain
 
 
 def test_a_receiver_says_that_it_uses_compiled_code() -> None:
-    if find_spec("ingest.compiled.plain") is None:
-        pytest.skip("compiled code is not built, or hidden")
+    if not is_built():
+        pytest.skip("compiled code is not built")
     with capture_logs() as lines:
         assert plain_of(Config()) is not NothingPlain
     assert [(line["log_level"], line["event"]) for line in lines] == [("info", "compiled code in use")]

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from ingest import __version__
+from ingest.compiled import MODULES
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("ingest", "dedup", "storage")
@@ -114,8 +115,8 @@ def test_the_wheel_runs_where_the_sources_are_not(built: Path, tmp_path: Path) -
     said = _run(
         sys.executable,
         "-c",
-        "import sys, ingest; from ingest.cli import main; from ingest.plain import is_built, plain_maker\n"
-        "print(ingest.__file__); print(is_built(), plain_maker().__name__)\n"
+        "import sys, ingest; from ingest.cli import main; from ingest.compiled import is_built\n"
+        "print(ingest.__file__); print(is_built())\n"
         "for sys.argv[1] in ('--version', '--help'):\n"
         "    try: main()\n"
         "    except SystemExit as end: assert not end.code\n",
@@ -126,7 +127,7 @@ def test_the_wheel_runs_where_the_sources_are_not(built: Path, tmp_path: Path) -
     )
     where, compiled, version, *help_text = said.splitlines()
     assert Path(where).is_relative_to(target)
-    assert compiled == ("True make_plain" if _can_compile() else "False NothingPlain")
+    assert compiled == str(_can_compile())
     assert version == f"postback {__version__}"
     assert any("serve" in line for line in help_text)
     script = (target / "bin" / "postback").read_text(encoding="utf-8")
@@ -187,6 +188,10 @@ def test_compiled_code_is_built_among_its_sources(sources: Path) -> None:
     assert left == {".py", ".pyi", ".pyx", ".pxi", ".so"}
     _run(sys.executable, "hatch_build.py", cwd=sources, CC="", POSTBACK_COMPILED="require")
     assert {name: (sources / name).read_bytes() for name in COMPILED} == first, "the same sources make the same file"
+
+
+def test_all_that_is_compiled_is_asked_for() -> None:
+    assert sorted(MODULES) == sorted(path.stem for path in (ROOT / "ingest" / "compiled").glob("*.pyx"))
 
 
 def test_what_could_not_be_built_leaves_nothing_older(sources: Path) -> None:

@@ -31,7 +31,7 @@ from ingest.config import Config, TracingConfig
 from ingest.orders import Orders, Role
 from ingest.outcome import Outcome, Result
 from ingest.reasons import Reason
-from ingest.receiver import new_receipt
+from ingest.receipts import new_receipt
 from ingest.traced import Traced, TracedWriter
 from ingest.tracing import Sample, Tracing, first_span, open_tracing, traces_url
 from storage.batch_store import BatchCounts
