@@ -35,7 +35,7 @@ from ingest.catalog_service import CatalogService
 from ingest.click_api import ClickApi, Registered
 from ingest.click_source import ClickSource
 from ingest.clicks import Click
-from ingest.compiled import is_built
+from ingest.compiled import NOT_BUILT, is_built
 from ingest.config import Config
 from ingest.connections import Guard, connection_limit
 from ingest.decide import Rules
@@ -52,7 +52,7 @@ from ingest.outbound.observer import OutboundMetrics
 from ingest.outbound.sender import Outbound, Pace
 from ingest.outbound.signing import OUTBOUND
 from ingest.parking import Parking
-from ingest.plain import NothingPlain, plain_maker
+from ingest.plain import MakePlain, NothingPlain, plain_maker
 from ingest.plain_requests import PlainRequests
 from ingest.receiver import Receiver
 from ingest.recorder import Recorder
@@ -113,6 +113,18 @@ def traced_of(orders: Orders) -> Traced | None:
     return Traced(open_tracing(config.tracing, orders.role, f"{consumer_name(config, orders.index)}-{orders.role}"))
 
 
+def plain_of(config: Config) -> MakePlain:
+    """What decides plain postbacks; the log says which way it went."""
+    if not config.server.fast_path:
+        log.info("compiled code not used", why="server.fast_path is false")
+        return NothingPlain
+    if is_built():
+        log.info("compiled code in use")
+    else:
+        log.info("compiled code not used", why=NOT_BUILT)
+    return plain_maker()
+
+
 def expiry(snapshot: Callable[[], Snapshot], rules: Rules) -> Callable[[Click], int]:
     """When a click stops to convert, epoch ms."""
 
@@ -170,7 +182,7 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
             RecorderMetrics(metrics),
             parking.park,
             caps,
-            plain_maker() if config.server.fast_path else NothingPlain,
+            plain_of(config),
         )
         unparking = Unparking(parking, recorder, clicks, pool, UnparkingMetrics(metrics))
         spool = Spool(config.spool_path, max_bytes=config.spool.max_bytes)

@@ -6,6 +6,11 @@ from importlib.util import find_spec
 from typing import Final
 
 MODULES: Final = ("plain", "requests")
+NOT_BUILT: Final = (
+    "not built: receivers take more processor time; get a C compiler and Python's headers"
+    " (Debian, Ubuntu: apt install gcc python3-dev) and install again"
+)
+"""What is said where there is no compiled code."""
 
 
 def is_built() -> bool:
