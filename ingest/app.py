@@ -25,6 +25,7 @@ from ingest.admin import AdminKey, ensure_admin_key
 from ingest.advertiser_duty import AdvertiserDuty
 from ingest.api.handlers import CatalogApi
 from ingest.api_keys import KeyRing, stored_keys
+from ingest.arrival import Receipt
 from ingest.cap_duty import CapDuty
 from ingest.cap_gate import CapGate
 from ingest.cap_recount import CapRecount
@@ -54,6 +55,7 @@ from ingest.outbound.signing import OUTBOUND
 from ingest.parking import Parking
 from ingest.plain import MakePlain, NothingPlain, plain_maker
 from ingest.plain_requests import PlainRequests
+from ingest.receipts import new_receipt
 from ingest.receiver import Receiver
 from ingest.recorder import Recorder
 from ingest.spool import Spool
@@ -200,6 +202,7 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
             max_body=config.server.max_body,
             max_waiting=MAX_WAITING,
             max_body_bytes=MAX_BODY_BYTES,
+            stamp=stamp(),
         )
         drained = asyncio.Event()
         working = [asyncio.create_task(intake.drain(drained)), asyncio.create_task(unparking.run(drained))]
@@ -300,6 +303,15 @@ async def open_console(
         trusted=parse_networks(config.server.trusted_proxies),
         read_body=receiver.read_body,
     )
+
+
+def stamp() -> Callable[[str | None], Receipt]:
+    """What makes receipts."""
+    if not is_built():
+        return new_receipt
+    from ingest.compiled.requests import Stamps  # noqa: PLC0415  it may not be there
+
+    return Stamps().receipt
 
 
 def fast_path(requests: PlainRequests, submit: Submit) -> FastPath:
