@@ -36,7 +36,8 @@ CREATE TEMP TABLE IF NOT EXISTS incoming_v1 (
 ) ON COMMIT DELETE ROWS;
 
 -- name: insert_conversions
--- In key order, or writers that share keys would deadlock; of a key's rows the earliest stays.
+-- In key order, or writers that share keys would deadlock. Where a conversion is there already, or twice in the batch,
+-- `unless_present` has to follow.
 INSERT INTO conversions (
     conversion_id, clicked_at, received_at, advertiser_id, publisher_id, campaign_id, goal_id, goal_value, goal_version,
     click_id, txn_id, status, status_given, reason, country, currency, sale_amount, revenue, payout, original_amount,
@@ -66,6 +67,10 @@ SELECT
 FROM incoming_v1
 WHERE kind = 'c1'
 ORDER BY conversion_id, received_us
+
+-- name: unless_present
+-- The end of insert_conversions that leaves out what is there; of a key's rows in the batch the earliest stays. It looks
+-- each key up before, and writes to the log after each row that it is to stay: a sixth of the statement's price.
 ON CONFLICT DO NOTHING;
 
 -- name: insert_log
