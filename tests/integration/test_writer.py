@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from decimal import Decimal
 from random import Random
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 
-from storage.batch_store import BatchCounts
+from storage.batch_store import BatchCounts, BatchStore
 from storage.postgres import Pool
 from storage.queue import Entry, queue_key
 from storage.records import Kind, Record, encode
@@ -135,6 +136,40 @@ async def test_of_repeats_in_one_batch_the_earliest_stays(pool: Pool) -> None:
     assert counts == BatchCounts(read=3, new=1, present=2, logged=2)
     assert await pool.fetchval("SELECT extract(epoch FROM received_at) * 1000000 FROM conversions") == RECEIVED_US + 1
     assert [row[:2] for row in await log_rows(pool)] == [(2, "duplicate"), (3, "duplicate")]
+
+
+TRIES = """
+CREATE SEQUENCE tries;
+CREATE FUNCTION count_tries() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM nextval(''tries''); RETURN NULL; END';
+CREATE TRIGGER tries BEFORE INSERT ON conversions FOR EACH STATEMENT EXECUTE FUNCTION count_tries();
+"""
+"""Counts statements: what a sequence gave is not taken back when a transaction is."""
+
+
+async def test_of_batches_with_repeats_the_first_alone_is_tried_twice(pool: Pool) -> None:
+    await store(pool, [entry(conversion(99))])  # and its partition is there
+    await pool.execute(TRIES)
+    batches = BatchStore(pool)
+    seen = []
+    for numbers in (range(10), range(10, 20), range(5, 15), range(20, 30), range(30, 40), range(30, 35)):
+        counts = await store(pool, [entry(conversion(number)) for number in numbers], batches)
+        seen.append((counts.new, counts.present, await pool.fetchval("SELECT last_value FROM tries")))
+    # New, new, refused and tried again, a repeat no more but not known to be none, new, refused again.
+    assert seen == [(10, 0, 1), (10, 0, 2), (0, 10, 4), (10, 0, 5), (10, 0, 6), (0, 5, 8)]
+    counts = await store(pool, [entry(conversion(number)) for number in range(38, 42)], batches)
+    assert (counts, await pool.fetchval("SELECT last_value FROM tries")) == (BatchCounts(4, new=2, present=2), 9)
+    assert await count(pool, "conversions") == 43
+    assert await count(pool, "postback_log") == 0, "each was the same postback, delivered again"
+
+
+async def test_batches_that_overlap_are_stored_side_by_side(pool: Pool) -> None:
+    random = Random(5)
+    batches = [random.sample(range(600), 400) for _ in range(8)]
+    done = await asyncio.gather(*(store(pool, [entry(conversion(number)) for number in some]) for some in batches))
+    distinct = len({number for some in batches for number in some})
+    assert sum(counts.new for counts in done) == distinct == await count(pool, "conversions")
+    assert sum(counts.present for counts in done) == 3_200 - distinct
+    assert await pool.fetchval("SELECT sum(conversions) FROM rollup_conversions") == distinct
 
 
 async def test_poison_rows_are_set_aside_one_by_one(redis: Redis, pool: Pool) -> None:
