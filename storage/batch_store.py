@@ -86,8 +86,8 @@ class BatchStore:
     Too long is `timeout_s`, and twice that after each time, up to four times that: a server that is merely slow gets
     its time.
 
-    Conversions are nearly always new, and are inserted as such. Where one is not, Postgres refuses the transaction, and
-    the batch is stored again in the way that leaves out what is there; so are the next ones, until none of a batch was.
+    Rows are nearly always new, and are inserted as such. Where one is not, Postgres refuses the transaction, and the
+    batch is stored in the way that leaves out what is there; so are the next ones, until all of a batch is new.
     """
 
     def __init__(self, pool: Pool, *, timeout_s: float = TIMEOUT_S) -> None:
@@ -132,7 +132,7 @@ class BatchStore:
             with suppress(PresentError):
                 return await self._transaction(entries, dead_letter_id, are_new=True)
         counts = await self._transaction(entries, dead_letter_id, are_new=False)
-        self._are_new = not counts.present
+        self._are_new = not counts.present and counts.new + counts.logged + counts.parked == counts.read
         return counts
 
     async def _transaction(self, entries: Sequence[Entry], dead_letter_id: int | None, *, are_new: bool) -> BatchCounts:
@@ -151,11 +151,11 @@ class BatchStore:
         if rows_of(copied) != len(entries):
             raise MalformedError("the payload is not one line")
         new = logged = moved = parked = 0
+        unless_present = "" if are_new else self._sql["unless_present"]
         if conversions:
-            unless = "" if are_new else self._sql["unless_present"]
-            new = rows_of(await connection.execute(f"{self._sql['insert_conversions']}\n{unless}"))
+            new = rows_of(await connection.execute(f"{self._sql['insert_conversions']}\n{unless_present}"))
         if others:
-            logged += rows_of(await connection.execute(self._sql["insert_log"]))
+            logged += rows_of(await connection.execute(f"{self._sql['insert_log']}\n{unless_present}"))
         if parkings:
             parked = rows_of(await connection.execute(self._sql["insert_parked"]))
         if new < conversions:

@@ -141,25 +141,24 @@ async def test_of_repeats_in_one_batch_the_earliest_stays(pool: Pool) -> None:
 TRIES = """
 CREATE SEQUENCE tries;
 CREATE FUNCTION count_tries() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM nextval(''tries''); RETURN NULL; END';
-CREATE TRIGGER tries BEFORE INSERT ON conversions FOR EACH STATEMENT EXECUTE FUNCTION count_tries();
+CREATE TRIGGER tries BEFORE INSERT ON %s FOR EACH STATEMENT EXECUTE FUNCTION count_tries();
 """
 """Counts statements: what a sequence gave is not taken back when a transaction is."""
 
 
-async def test_of_batches_with_repeats_the_first_alone_is_tried_twice(pool: Pool) -> None:
-    await store(pool, [entry(conversion(99))])  # and its partition is there
-    await pool.execute(TRIES)
+@pytest.mark.parametrize(("kind", "table"), [(Kind.CONVERSION, "conversions"), (Kind.DUPLICATE, "postback_log")])
+async def test_of_batches_with_repeats_the_first_alone_is_tried_twice(pool: Pool, kind: Kind, table: str) -> None:
+    await store(pool, [entry(conversion(99), kind)])  # and its partition is there
+    await pool.execute(TRIES % table)
     batches = BatchStore(pool)
-    seen = []
-    for numbers in (range(10), range(10, 20), range(5, 15), range(20, 30), range(30, 40), range(30, 35)):
-        counts = await store(pool, [entry(conversion(number)) for number in numbers], batches)
-        seen.append((counts.new, counts.present, await pool.fetchval("SELECT last_value FROM tries")))
-    # New, new, refused and tried again, a repeat no more but not known to be none, new, refused again.
-    assert seen == [(10, 0, 1), (10, 0, 2), (0, 10, 4), (10, 0, 5), (10, 0, 6), (0, 5, 8)]
-    counts = await store(pool, [entry(conversion(number)) for number in range(38, 42)], batches)
-    assert (counts, await pool.fetchval("SELECT last_value FROM tries")) == (BatchCounts(4, new=2, present=2), 9)
-    assert await count(pool, "conversions") == 43
-    assert await count(pool, "postback_log") == 0, "each was the same postback, delivered again"
+    stored = []
+    for numbers in (range(10), range(10, 20), range(5, 15), range(18, 22), range(22, 30), range(30, 40), range(35, 42)):
+        counts = await store(pool, [entry(conversion(number), kind) for number in numbers], batches)
+        stored.append((counts.new + counts.logged, await pool.fetchval("SELECT last_value FROM tries")))
+    # New, new, refused and tried again, some repeats, none but who knows, new, refused again.
+    assert stored == [(10, 1), (10, 2), (0, 4), (2, 5), (8, 6), (10, 7), (2, 9)]
+    others = {"conversions", "postback_log"} - {table}
+    assert [await count(pool, each) for each in (table, *others)] == [43, 0]
 
 
 async def test_batches_that_overlap_are_stored_side_by_side(pool: Pool) -> None:
