@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date
 from typing import Final, Protocol, cast
@@ -129,8 +129,10 @@ class BatchStore:
 
     async def _insert(self, entries: Sequence[Entry], dead_letter_id: int | None) -> BatchCounts:
         if self._are_new:
-            with suppress(PresentError):
+            try:
                 return await self._transaction(entries, dead_letter_id, are_new=True)
+            except PresentError:
+                self._are_new = False
         counts = await self._transaction(entries, dead_letter_id, are_new=False)
         self._are_new = not counts.present and counts.new + counts.logged + counts.parked == counts.read
         return counts
