@@ -34,7 +34,7 @@ CREATE TEMP TABLE IF NOT EXISTS incoming_v1 (
     remote_ip           inet,
     params              jsonb
 ) ON COMMIT DELETE ROWS;
--- A batch of 8 MiB is sorted, and shown to the triggers, in memory: twelve times what a usual one needs.
+-- With the default of 4 MB a batch of long rows, up to 8 MiB, would be sorted and shown to the triggers through files.
 SET LOCAL work_mem = '16MB';
 
 -- name: insert_conversions
