@@ -11,6 +11,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import structlog
+from redis.asyncio import Redis
 
 from dedup.caps import CapCounters
 from dedup.client import connect as connect_redis
@@ -18,11 +19,13 @@ from dedup.durability import Durability, time_limit_s
 from dedup.port import Deduplicator
 from dedup.redis import RedisDeduplicator
 from dedup.scripts import Client
+from dedup.wire import Wire
 from ingest.addresses import parse_networks
 from ingest.admin import AdminKey, ensure_admin_key
 from ingest.advertiser_duty import AdvertiserDuty
 from ingest.api.handlers import CatalogApi
 from ingest.api_keys import KeyRing, stored_keys
+from ingest.arrival import Receipt
 from ingest.cap_duty import CapDuty
 from ingest.cap_gate import CapGate
 from ingest.cap_recount import CapRecount
@@ -33,10 +36,11 @@ from ingest.catalog_service import CatalogService
 from ingest.click_api import ClickApi, Registered
 from ingest.click_source import ClickSource
 from ingest.clicks import Click
+from ingest.compiled import NOT_BUILT, is_built
 from ingest.config import Config
 from ingest.connections import Guard, connection_limit
 from ingest.decide import Rules
-from ingest.fast_protocol import FastPath
+from ingest.fast_protocol import FastPath, Heads, Submit
 from ingest.http_server import bind, receiver_app, start_server
 from ingest.intake import Intake
 from ingest.metrics import Metrics
@@ -49,7 +53,9 @@ from ingest.outbound.observer import OutboundMetrics
 from ingest.outbound.sender import Outbound, Pace
 from ingest.outbound.signing import OUTBOUND
 from ingest.parking import Parking
-from ingest.plain import NothingPlain, plain_maker
+from ingest.plain import MakePlain, NothingPlain, plain_maker
+from ingest.plain_requests import PlainRequests
+from ingest.receipts import new_receipt
 from ingest.receiver import Receiver
 from ingest.recorder import Recorder
 from ingest.spool import Spool
@@ -109,6 +115,18 @@ def traced_of(orders: Orders) -> Traced | None:
     return Traced(open_tracing(config.tracing, orders.role, f"{consumer_name(config, orders.index)}-{orders.role}"))
 
 
+def plain_of(config: Config) -> MakePlain:
+    """What decides plain postbacks; the log says which way it went."""
+    if not config.server.fast_path:
+        log.info("compiled code not used", why="server.fast_path is false")
+        return NothingPlain
+    if is_built():
+        log.info("compiled code in use")
+    else:
+        log.info("compiled code not used", why=NOT_BUILT)
+    return plain_maker()
+
+
 def expiry(snapshot: Callable[[], Snapshot], rules: Rules) -> Callable[[Click], int]:
     """When a click stops to convert, epoch ms."""
 
@@ -131,6 +149,9 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
         durability = Durability(config.redis.ack)
         redis = connect_redis(orders.redis_url, timeout_s=time_limit_s(durability))
         stack.push_async_callback(redis.aclose)
+        wire = Wire(redis) if isinstance(redis, Redis) else None  # a cluster has a way of its own
+        if wire is not None:
+            stack.push_async_callback(wire.aclose)
         pool = await open_pool(orders.postgres_dsn, config.postgres.pool)
         stack.push_async_callback(close_postgres, pool)
         vault = ensure_vault(config.secret_key_path)
@@ -144,6 +165,7 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
             partitions=config.redis.partitions,
             max_backlog=config.redis.max_backlog,
             durability=durability,
+            wire=wire,
         )
         port: Deduplicator = deduplicator if traced is None else traced.deduplicator(deduplicator)
         stored = StoredClicks(pool, now_ms)
@@ -162,7 +184,7 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
             RecorderMetrics(metrics),
             parking.park,
             caps,
-            plain_maker() if config.server.fast_path else NothingPlain,
+            plain_of(config),
         )
         unparking = Unparking(parking, recorder, clicks, pool, UnparkingMetrics(metrics))
         spool = Spool(config.spool_path, max_bytes=config.spool.max_bytes)
@@ -171,14 +193,16 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
             return await deduplicator.problem() is None
 
         intake = Intake(recorder, spool, config.spool_path, can_claim, IntakeMetrics(metrics))
+        trusted = parse_networks(config.server.trusted_proxies)
         receiver = Receiver(
             intake.record if traced is None else traced.record(intake.record),
             metrics,
-            trusted_proxies=parse_networks(config.server.trusted_proxies),
+            trusted_proxies=trusted,
             body_timeout_s=config.server.body_timeout / 1000,
             max_body=config.server.max_body,
             max_waiting=MAX_WAITING,
             max_body_bytes=MAX_BODY_BYTES,
+            stamp=stamp(),
         )
         drained = asyncio.Event()
         working = [asyncio.create_task(intake.drain(drained)), asyncio.create_task(unparking.run(drained))]
@@ -224,7 +248,7 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
             paths=config.server.paths,
             max_body=config.server.max_body,
         )
-        fast = FastPath(receiver.submit_simple, frozenset(path.encode() for path in config.server.paths))
+        fast = fast_path(PlainRequests(config.server.paths, trusted), receiver.submit)
         server = await start_server(
             app,
             bind(config.server.host, orders.port, shared=True),
@@ -279,6 +303,25 @@ async def open_console(
         trusted=parse_networks(config.server.trusted_proxies),
         read_body=receiver.read_body,
     )
+
+
+def stamp() -> Callable[[str | None], Receipt]:
+    """What makes receipts."""
+    if not is_built():
+        return new_receipt
+    from ingest.compiled.requests import Stamps  # noqa: PLC0415  it may not be there
+
+    return Stamps().receipt
+
+
+def fast_path(requests: PlainRequests, submit: Submit) -> FastPath:
+    """The short cut; the plainest requests and answers by compiled code, where it was built."""
+    heads = Heads()
+    if not is_built():
+        return FastPath(requests.read, submit, heads.write)
+    from ingest.compiled.requests import Answers, Requests  # noqa: PLC0415  it may not be there
+
+    return FastPath(Requests(requests).read, submit, Answers(heads.write).write)
 
 
 def guard_of(config: Config, metrics: Metrics) -> Guard:

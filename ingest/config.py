@@ -20,6 +20,8 @@ from ingest.addresses import Addresses
 from ingest.units import Duration, Size, decode_text
 
 ENV_PREFIX = "POSTBACK_"
+NO_SETTINGS = {"POSTBACK_CONFIG", "POSTBACK_COMPILED"}
+"""Where the file is, and what `hatch_build.py` is told."""
 EMBEDDED = "embedded"
 _OTHER_PATHS = {"", "/postbacks", "/clicks", "/healthz", "/readyz", "/metrics"}
 _OTHER_FOLDERS = ("/api/v1/", "/console/")
@@ -227,7 +229,7 @@ def _environment(environ: Mapping[str, str], known: Mapping[str, Any]) -> dict[s
     """POSTBACK_SECTION__KEY variables as a nested mapping; a comma separates the items of a list."""
     found: dict[str, Any] = {}
     for name, value in sorted(environ.items()):
-        if not name.startswith(ENV_PREFIX) or name == f"{ENV_PREFIX}CONFIG":
+        if not name.startswith(ENV_PREFIX) or name in NO_SETTINGS:
             continue
         section, _, key = name.removeprefix(ENV_PREFIX).lower().partition("__")
         default = known.get(section)

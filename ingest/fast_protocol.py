@@ -19,10 +19,10 @@ import structlog
 from aiohttp import web
 
 from ingest.answers import RETRY_AFTER_S, Answer, answer
+from ingest.arrival import Arrival, Unread
 from ingest.batching import Done, OverloadedError
 from ingest.connections import Guard, GuardedHandler
 from ingest.outcome import UNAVAILABLE, Outcome
-from ingest.simple_request import SimpleRequest, read_simple
 
 MAX_PIPELINED: Final = 65_536
 """Bytes that may wait behind a request that is being answered."""
@@ -32,23 +32,34 @@ _FAILED: Final = Answer(500, "application/json", b'{"status":"unavailable"}')
 
 log = structlog.get_logger()
 
-Submit = Callable[[SimpleRequest, str | None, Done[Outcome]], bool]
-"""Hands a request from a peer to the recorder, which calls back with its outcome or an error. False where the request
-is not for the short cut. Raises OverloadedError."""
+Read = Callable[[bytes, str | None], Arrival | Unread | None]
+"""See `ingest.plain_requests.PlainRequests.read`."""
+Submit = Callable[[Arrival | Unread, Done[Outcome]], None]
+"""Hands a postback to the recorder, which calls back with its outcome or an error, later. Raises OverloadedError."""
+Write = Callable[[Outcome | None], bytes]
+"""See `Heads.write`."""
 
 
 class FastPath:
     """What all connections of a receiver share. While not `is_open` every request goes to aiohttp."""
 
-    def __init__(self, submit: Submit, paths: frozenset[bytes]) -> None:
+    def __init__(self, read: Read, submit: Submit, write: Write) -> None:
+        self.read = read
         self.submit = submit
-        self.paths = paths
+        self.write = write
         self.is_open = True
+
+
+class Heads:
+    """Heads of answers, each made once a second."""
+
+    def __init__(self) -> None:
         self._heads: dict[tuple[int, str, int], bytes] = {}
         self._date_s = 0
 
-    def encode(self, said: Answer) -> bytes:
-        """The bytes of an answer, header for header what aiohttp would send."""
+    def write(self, outcome: Outcome | None) -> bytes:
+        """The whole answer, header for header what aiohttp would send. None: something failed."""
+        said = _FAILED if outcome is None else answer(outcome)
         now_s = int(time.time())
         if now_s != self._date_s:
             self._date_s = now_s
@@ -102,19 +113,17 @@ class FastProtocol(GuardedHandler):
 
     def _take(self, data: bytes) -> bool:
         """Whether `data` was a request for the short cut; it is under way then."""
-        request = read_simple(data, self._fast.paths)
-        if request is None:
+        arrival = self._fast.read(data, self._peer)
+        if arrival is None:
             return False
         self._is_pending = True
         try:
-            taken = self._fast.submit(request, self._peer, self._answer)
+            self._fast.submit(arrival, self._answer)
         except OverloadedError:
             self._answer(UNAVAILABLE, None)
             return True
-        if not taken:
-            self._is_pending = False
-            return False
-        self.request_is_whole()
+        if not self._is_tried:
+            self.request_is_whole()
         if self._keepalive_timeout > 0:
             self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         return True
@@ -125,7 +134,7 @@ class FastProtocol(GuardedHandler):
             log.error("a batch of postbacks failed", exc_info=error)
         transport = self.transport
         if transport is not None and not transport.is_closing():
-            transport.write(self._fast.encode(_FAILED if outcome is None else answer(outcome)))
+            transport.write(self._fast.write(outcome))
             if self._pipelined:
                 data, self._pipelined = self._pipelined, b""
                 self.data_received(data)

@@ -7,12 +7,12 @@ A postback is plain if nothing in it needs a second look. `ingest.compiled` says
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
 from typing import Protocol
 
 from dedup.port import Entry, Verdict
-from ingest.arrival import Arrival, Unread
+from ingest.arrival import Waiting
 from ingest.catalog import Snapshot
+from ingest.compiled import is_built
 from ingest.decide import Rules
 from ingest.outcome import Outcome
 
@@ -34,7 +34,7 @@ class Sheet(Protocol):
 class Plain(Protocol):
     """Reads and decides plain postbacks under one snapshot of the catalog."""
 
-    def read(self, arrivals: Sequence[Arrival | Unread]) -> Sheet:
+    def read(self, arrivals: Sequence[Waiting]) -> Sheet:
         """What of a batch is plain."""
 
 
@@ -47,7 +47,7 @@ class NothingPlain:
     def __init__(self, snapshot: Snapshot, rules: Rules) -> None:
         """Whatever the catalog says."""
 
-    def read(self, arrivals: Sequence[Arrival | Unread]) -> Sheet:
+    def read(self, arrivals: Sequence[Waiting]) -> Sheet:
         """See Plain."""
         return _NoSheet(len(arrivals))
 
@@ -65,7 +65,7 @@ class _NoSheet:
 
 def plain_maker() -> MakePlain:
     """Compiled code, where it was built; else nothing is plain."""
-    if find_spec("ingest.compiled.plain") is None:
+    if not is_built():
         return NothingPlain
     from ingest.plans import make_plain  # noqa: PLC0415  it may not be there
 

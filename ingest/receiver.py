@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import count, repeat
 from typing import Final
 
-import orjson
 from aiohttp import web
 
 from ingest.addresses import Network, client_address
-from ingest.answers import RETRY_AFTER_S, Answer, answer, unreadable, verdict
-from ingest.arrival import Arrival, Receipt, Unread
+from ingest.answers import RETRY_AFTER_S, Answer, answer, unreadable, verdict_json
+from ingest.arrival import Arrival, Receipt, UnreadLine, Waiting, arrival_of
 from ingest.batching import Coalescer, Done, OverloadedError
 from ingest.limits import ByteBudget
 from ingest.metrics import Metrics
-from ingest.outcome import UNAVAILABLE, Outcome, Result
+from ingest.outcome import UNAVAILABLE, Outcome
+from ingest.receipts import new_receipt
 from ingest.signatures import HEADER as SIGNATURE_HEADER
 from ingest.signatures import Route, Signed, signed_request
-from ingest.simple_request import SimpleRequest
 from ingest.wire import (
     NO_CLICK_ID,
     Fault,
-    Sent,
     UnreadableError,
+    bulk_lines,
     read_body,
     read_bulk,
     read_fields,
@@ -39,19 +38,9 @@ _MAX_CALLS: Final = 3
 _WORTH: Final = 16
 """Postbacks for which a batch is begun while another is under way."""
 _BULK_CALLS: Final = 2
-_RANDOM: Final = random.Random()  # noqa: S311  ids must differ, not be secret; it is seeded by the system
-_VERSION_7: Final = 0x7 << 76 | 0x2 << 62
-_TAIL: Final = ~(0xF << 76 | 0x3 << 62)
 
 
-def new_receipt(remote_ip: str | None) -> Receipt:
-    """A receipt as of now. Its id is in order of time: UUID version 7 (RFC 9562)."""
-    now_us = time.time_ns() // 1000
-    tail = _RANDOM.getrandbits(80) & _TAIL | _VERSION_7
-    return Receipt((now_us // 1000 << 80 | tail).to_bytes(16, "big"), now_us, remote_ip)
-
-
-Record = Callable[[Sequence[Arrival | Unread]], Awaitable[list[Outcome]]]
+Record = Callable[[Sequence[Waiting]], Awaitable[list[Outcome]]]
 """One outcome for each, in order; see `ingest.intake.Intake.record`."""
 
 
@@ -68,12 +57,14 @@ class Receiver:
         max_body: int,
         max_waiting: int,
         max_body_bytes: int,
+        stamp: Callable[[str | None], Receipt] = new_receipt,
     ) -> None:
         self._record = record
+        self._stamp = stamp
         self._unreadable = metrics.counter("postback_unreadable")
         self._trusted = trusted_proxies
         self._body_timeout_s = body_timeout_s
-        self._waiting = Coalescer[Arrival | Unread, Outcome](
+        self._waiting = Coalescer[Waiting, Outcome](
             record,
             max_batch=MAX_BATCH,
             max_in_flight=_MAX_CALLS,
@@ -110,27 +101,27 @@ class Receiver:
     async def _bulk(self, request: web.Request) -> web.Response:
         key = _idempotency_key(request)
         body = await self.read_body(request)
-        items = read_bulk(request.content_type, body)
-        signed = _signed(request, Route.BULK, "", key, body)
-        remote_ip = self._remote_ip(request)
-        arrivals = [
-            Arrival(
-                receipt=new_receipt(remote_ip),
-                sent=[] if isinstance(item, Fault) else item,
-                # One key speaks for the whole request: each item gets its own from its place.
-                idempotency_key=None if key is None else f"{key}:{place}",
-                fault=item if isinstance(item, Fault) else None,
-                signed=signed,
-            )
-            for place, item in enumerate(items)
-        ]
+        arrivals = self._items(request, body, key, _signed(request, Route.BULK, "", key, body))
         outcomes: list[Outcome] = []
         async with self._bulk_calls:
             for start in range(0, len(arrivals), MAX_BATCH):
                 outcomes += await self._record(arrivals[start : start + MAX_BATCH])
-        lost = any(outcome.result is Result.UNAVAILABLE for outcome in outcomes)
-        said = orjson.dumps([verdict(outcome) for outcome in outcomes])
+        lost = any(outcome is UNAVAILABLE for outcome in outcomes)
+        said = b"[%b]" % b",".join(map(verdict_json, outcomes))
         return respond(Answer(503 if lost else 200, "application/json", said))
+
+    def _items(
+        self, request: web.Request, body: bytes, key: str | None, signed: Signed | None
+    ) -> Sequence[Arrival | UnreadLine]:
+        """The items of a bulk body; lines of NDJSON are read later."""
+        remote_ip, stamp = self._remote_ip(request), self._stamp
+        lines = bulk_lines(request.content_type, body)
+        # One key speaks for the whole request: each item gets its own from its place.
+        keys = repeat(None) if key is None else (f"{key}:{place}" for place in count())
+        if lines is not None:
+            return [UnreadLine(stamp(remote_ip), line, own, signed) for line, own in zip(lines, keys, strict=False)]
+        items = read_bulk(request.content_type, body)
+        return [arrival_of(stamp(remote_ip), item, own, signed) for item, own in zip(items, keys, strict=False)]
 
     async def close(self) -> None:
         """Return when nothing is under way."""
@@ -158,21 +149,9 @@ class Receiver:
             response.force_close()
         return response
 
-    def submit_simple(self, request: SimpleRequest, peer: str | None, done: Done[Outcome]) -> bool:
-        """See `ingest.fast_protocol.Submit`: what cannot be read takes the long way, and is refused there."""
-        query, body = request.query, request.body
-        sent: Sent | None = None
-        if body is not None:
-            try:
-                sent = together(read_fields(query), read_body(request.headers.content_type, body))
-            except UnreadableError:
-                return False
-        if not (query.strip("&") if sent is None else sent):
-            return False
-        forwarded_for = request.headers.forwarded_for if self._trusted else None
-        receipt = new_receipt(client_address(peer, forwarded_for, self._trusted))
-        self._waiting.submit_soon(Unread(receipt, query) if sent is None else Arrival(receipt, sent), done)
-        return True
+    def submit(self, arrival: Waiting, done: Done[Outcome]) -> None:
+        """See `ingest.fast_protocol.Submit`."""
+        self._waiting.submit_soon(arrival, done)
 
     async def _read_one(self, request: web.Request) -> Arrival:
         _check_coding(request)

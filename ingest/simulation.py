@@ -20,7 +20,7 @@ from ingest.clicks import Click, unpack_click
 from ingest.decide import Decision, Rules, decide
 from ingest.macros import is_macro
 from ingest.outcome import Outcome, Result
-from ingest.receiver import new_receipt
+from ingest.receipts import new_receipt
 from ingest.record_columns import column, record_columns, status_of
 from ingest.recorder import advertiser_of, all_click_ids, choose_click_id, outcome_of, read_postback, signature_of
 from ingest.text import BLANKS

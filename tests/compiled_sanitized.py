@@ -17,7 +17,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parent.parent
 COMPILED: Final = ROOT / "ingest" / "compiled"
-TESTS: Final = ("tests/property/test_plain.py", "tests/property/test_plain_recording.py", "tests/unit/test_plain.py")
+TESTS: Final = ("tests/property/test_plain.py", "tests/property/test_plain_recording.py", "tests/unit/test_compiled_plain.py")
 FLAGS: Final = (
     "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer",
     "-fno-strict-aliasing", "-g", "-O1", "-fPIC", "-shared",

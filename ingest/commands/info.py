@@ -6,6 +6,7 @@ import json
 
 from ingest.commands.output import console, facts
 from ingest.commands.servers import running_servers
+from ingest.compiled import NOT_BUILT, is_built
 from ingest.config import EMBEDDED, Config
 from ingest.engines import running_urls
 from ingest.engines.explain import hide_password
@@ -30,11 +31,12 @@ def places(config: Config) -> dict[str, str | None]:
 
 
 def show_info(config: Config, *, as_json: bool) -> None:
-    """Print them."""
+    """Print them, and whether compiled code is there."""
     found = places(config)
     out = console()
     if as_json:
-        out.print(json.dumps(found), soft_wrap=True)
+        out.print(json.dumps({**found, "compiled": is_built()}), soft_wrap=True)
         return
     shown = {name: "not running" if value is None else hide_password(value) for name, value in found.items()}
+    shown["compiled"] = "yes" if is_built() else NOT_BUILT
     out.print(facts(shown.items()))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from dedup.policy import TrackMultiple
 from dedup.port import Entry, Verdict
-from ingest.arrival import Arrival, Unread
+from ingest.arrival import Waiting
 from ingest.catalog import Profile
 from ingest.outcome import Outcome
 
@@ -54,4 +54,4 @@ class Plain:
         campaign: Callable[[int], CampaignPlan | None],
         address: Callable[[str], str | None],
     ) -> None: ...
-    def read(self, arrivals: Sequence[Arrival | Unread]) -> Sheet: ...
+    def read(self, arrivals: Sequence[Waiting]) -> Sheet: ...

@@ -15,7 +15,7 @@ from libc.string cimport memcmp, memcpy
 
 from dedup.policy import IDENTITY, TrackMultiple
 from dedup.port import TOKEN_BYTES, Entry, Verdict
-from ingest.arrival import Arrival, Unread
+from ingest.arrival import Arrival, Unread, UnreadLine
 from ingest.outcome import AWAY, UNAVAILABLE, Outcome, Result
 from ingest.times import END_MS, EARLIEST_MS, LEAST_MILLISECONDS, parse_time_ms
 from storage.records import Kind
@@ -173,6 +173,11 @@ cdef class Sheet:
         item.slots, item.count = self._slots.size, 0
         if type(arrival) is Unread:
             size = self._read_query(item, arrival.query, names)
+        elif type(arrival) is UnreadLine:
+            if arrival.idempotency_key is not None or arrival.signed is not None:
+                return 0
+            self._held.append(arrival.line)
+            size = self._read_line(item, arrival.line, names)
         elif type(arrival) is Arrival and type(arrival.sent) is dict and arrival.idempotency_key is None and (
             arrival.fault is None and arrival.signed is None and arrival.proven_for is None
         ):
@@ -279,6 +284,63 @@ cdef class Sheet:
             for number in range(size):
                 classes |= CLASS[at[number]]
             self._add(item, at, size, classes)
+        return used
+
+    cdef Py_ssize_t _read_line(self, Item *item, bytes line, unsigned char *names) except -1:
+        """The same of a line of JSON: one object of texts without escapes."""
+        cdef Text at = <Text>PyBytes_AS_STRING(line)
+        cdef Text end = at + PyBytes_GET_SIZE(line)
+        cdef Text begin
+        cdef Py_ssize_t name, used = 0
+        cdef int classes, met = 0
+        at = _next(at, end)
+        if at == end or at[0] != 123:
+            return 0
+        while True:
+            at = _next(at + 1, end)
+            if at == end or at[0] != 34:
+                return 0
+            at += 1
+            begin = at
+            while at < end and NAME[at[0]]:
+                at += 1
+            name = at - begin
+            if at == end or at[0] != 34 or name == 0 or name > MAX_NAME_BYTES:
+                return 0
+            if item.count == MAX_NAMES or used + name + 1 > MAX_NAMES_BYTES:
+                return 0
+            memcpy(names + used, begin, name)
+            used += name
+            names[used] = 10
+            used += 1
+            at = _next(at + 1, end)
+            if at == end or at[0] != 58:
+                return 0
+            at = _next(at + 1, end)
+            if at == end or at[0] != 34:
+                return 0
+            at += 1
+            begin = at
+            classes = 0
+            while at < end and not CLASS[at[0]] & (ESCAPED | CONTROL):
+                classes |= CLASS[at[0]]
+                at += 1
+            if at == end or at[0] != 34:
+                return 0
+            self._add(item, begin, at - begin, classes)
+            met |= classes
+            at = _next(at + 1, end)
+            if at == end:
+                return 0
+            if at[0] != 44:
+                break
+        if at[0] != 125 or _next(at + 1, end) != end:
+            return 0
+        if met & HIGH:  # JSON that is not UTF-8 is none, wherever it stands
+            try:
+                PyUnicode_DecodeUTF8(PyBytes_AS_STRING(line), PyBytes_GET_SIZE(line), NULL)
+            except UnicodeDecodeError:
+                return 0
         return used
 
     def decide(self, packed):
@@ -526,6 +588,13 @@ cdef class Sheet:
         else:
             return UNAVAILABLE if verdict is _full else AWAY
         return Outcome(result, self._conversion_ids[place], None, None, self._profiles[place])
+
+
+cdef inline Text _next(Text at, Text end):
+    """Past what JSON takes for blanks."""
+    while at < end and (at[0] == 32 or 9 <= at[0] <= 10 or at[0] == 13):
+        at += 1
+    return at
 
 
 cdef str _conversion_id(long long clicked_ms, bytes digest):

@@ -33,7 +33,7 @@ from ingest.clicks import Click, pack_click
 from ingest.decide import Rules
 from ingest.metrics import Metrics
 from ingest.outcome import AWAY, Outcome
-from ingest.receiver import new_receipt
+from ingest.receipts import new_receipt
 from ingest.recorder import Recorder
 from ingest.sample import CATALOG
 from ingest.simulation import simulate

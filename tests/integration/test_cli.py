@@ -19,6 +19,7 @@ import asyncpg  # type: ignore[import-untyped]  # it ships no types
 import pytest
 from redis import Redis
 
+from ingest.compiled import is_built
 from tests import servers
 from tests.commands import run_command
 from tests.eventually import eventually
@@ -121,6 +122,7 @@ def test_before_anything_runs() -> None:
             "postgres_dsn": None,
             "data_dir": str(folder / "var"),
             "admin_key_file": str(folder / "var" / "admin.key"),
+            "compiled": is_built(),
         }
         assert not (folder / "var").exists()
         output, _ = command.run("status", code=1)

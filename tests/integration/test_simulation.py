@@ -20,7 +20,7 @@ from ingest.catalog_rows import load_snapshot
 from ingest.click_source import ClickSource
 from ingest.decide import Rules
 from ingest.outcome import Outcome, Result
-from ingest.receiver import new_receipt
+from ingest.receipts import new_receipt
 from ingest.recorder import Recorder
 from ingest.simulation import Simulation, Standing, simulate
 from ingest.stored_clicks import StoredClicks

@@ -80,6 +80,17 @@ def test_the_image_takes_what_there_is() -> None:
                 assert f"!{source}" in ignored, f"{source} does not reach the build"
 
 
+def test_the_image_is_built_with_compiled_code_and_has_no_compiler() -> None:
+    building = [rest for name, rest in _instructions()[: -len(_image())] if name == "RUN"]
+    (install,) = (rest for rest in building if "--no-build-isolation" in rest)
+    assert install.startswith("POSTBACK_COMPILED=require ")
+    assert any("apt-get install" in rest and " gcc " in rest for rest in building)
+    assert not any("apt-get" in rest for _, rest in _image())
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    gone = install.partition("pip uninstall")[2].split()
+    assert {re.split(r"[<>=]", one)[0] for one in wanted["build"]} <= set(gone)
+
+
 def test_locks_agree() -> None:
     locks = [(ROOT / f"requirements{which}.txt").read_text(encoding="utf-8") for which in ("", "-extras", "-dev")]
     plain, extras, dev = (dict(re.findall(r"^([\w.-]+)==(\S+)", lock, re.MULTILINE)) for lock in locks)
