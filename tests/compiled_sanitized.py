@@ -9,32 +9,25 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Final
 
+from hatch_build import build
+
 ROOT: Final = Path(__file__).parent.parent
-COMPILED: Final = ROOT / "ingest" / "compiled"
-TESTS: Final = ("tests/property/test_plain.py", "tests/property/test_plain_recording.py", "tests/unit/test_compiled_plain.py")
-FLAGS: Final = (
-    "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer",
-    "-fno-strict-aliasing", "-g", "-O1", "-fPIC", "-shared",
-)  # fmt: skip
+TESTS: Final = (
+    "tests/property/test_plain.py",
+    "tests/property/test_plain_recording.py",
+    "tests/unit/test_compiled_plain.py",
+)
+FLAGS: Final = "-fsanitize=address,undefined -fno-sanitize-recover=undefined"
+"""No signed number may wrap here, as it may where it is built for use."""
+CHECKED: Final = f"{FLAGS} -fno-omit-frame-pointer -fno-wrapv -U_FORTIFY_SOURCE -UNDEBUG -g -O1"
 NOT: Final = "not test_the_process_does_not_grow_with_batches"
 """What is freed stays for a while, to be watched: of growth this says nothing."""
 FOLDER: Final = "SANITIZED_FOLDER"
-
-
-def build(folder: Path, compiler: str) -> None:
-    """Each of the compiled modules, with sanitizers, into the folder."""
-    include = sysconfig.get_path("include")
-    for source in sorted(COMPILED.glob("*.pyx")):
-        made = folder / f"{source.stem}.c"
-        subprocess.run([sys.executable, "-m", "cython", "-3", str(source), "-o", str(made)], check=True)
-        module = folder / f"{source.stem}{sysconfig.get_config_var('EXT_SUFFIX')}"
-        subprocess.run([compiler, *FLAGS, f"-I{include}", str(made), "-o", str(module)], check=True)
 
 
 def runtime(compiler: str) -> str:
@@ -82,7 +75,8 @@ def run(folder: Path, compiler: str) -> int:
 def main(seconds: float, compiler: str) -> int:
     """Round after round, until the time is up or something is found."""
     with TemporaryDirectory(prefix="sanitized-") as made:
-        build(Path(made), compiler)
+        os.environ |= {"CC": compiler, "CFLAGS": CHECKED, "LDFLAGS": FLAGS, "POSTBACK_COMPILED": "require"}
+        build(Path(made))
         ends = monotonic() + seconds
         code = rounds = 0
         while not code and (not rounds or monotonic() < ends):

@@ -288,11 +288,13 @@ cdef class Sheet:
 
     cdef Py_ssize_t _read_line(self, Item *item, bytes line, unsigned char *names) except -1:
         """The same of a line of JSON: one object of texts without escapes."""
-        cdef Text at = <Text>PyBytes_AS_STRING(line)
-        cdef Text end = at + PyBytes_GET_SIZE(line)
-        cdef Text begin
+        cdef Text at, end, begin
         cdef Py_ssize_t name, used = 0
         cdef int classes, met = 0
+        if line is None:
+            return 0
+        at = <Text>PyBytes_AS_STRING(line)
+        end = at + PyBytes_GET_SIZE(line)
         at = _next(at, end)
         if at == end or at[0] != 123:
             return 0

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.workload import make_clicks, make_postbacks
-from ingest.arrival import Arrival, Unread
+from ingest.arrival import Arrival, Unread, UnreadLine, Waiting
 from ingest.catalog_file import parse_catalog
 from ingest.catalog_rows import build_snapshot
 from ingest.clicks import pack_click
@@ -19,7 +19,7 @@ from ingest.plain import NothingPlain, plain_maker
 from ingest.sample import CATALOG
 from tests.catalogs import CLICKED_MS, DAY_MS, campaign, receipt, snapshot
 from tests.plain_cases import Case, Packed, cases, check
-from tests.plain_postbacks import as_query, nearly_plain_case, plain_case
+from tests.plain_postbacks import as_line, as_query, nearly_plain_case, plain_case
 
 make_plain = plain_maker()
 pytestmark = pytest.mark.skipif(make_plain is NothingPlain, reason="the compiled code is not built")
@@ -79,9 +79,12 @@ def test_all_that_senders_send_is_decided_here(seed: int) -> None:
     packed: Packed = {
         one.click_id: pack_click(one.campaign_id, one.publisher_id, one.clicked_ms, one.country) for one in clicks
     }
-    arrivals = [
-        Unread(receipt(number), as_query(rng, sent.params)) if number % 2 else Arrival(receipt(number), sent.params)
-        for number, sent in enumerate(make_postbacks(rng, clicks))
-    ]
+    arrivals: list[Waiting] = []
+    for number, sent in enumerate(make_postbacks(rng, clicks)):
+        arrivals += [
+            Unread(receipt(number), as_query(rng, sent.params)),
+            UnreadLine(receipt(number), as_line(rng, sent.params)),
+            Arrival(receipt(number), sent.params),
+        ]
     catalog = build_snapshot(parse_catalog(CATALOG.read_text()).rows)
-    assert taken(Case(catalog, Rules(90 * DAY_MS), packed, [*arrivals]))[1] == len(arrivals)
+    assert taken(Case(catalog, Rules(90 * DAY_MS), packed, arrivals))[1] == len(arrivals)

@@ -19,7 +19,7 @@ import pytest
 
 from dedup.policy import TrackMultiple
 from dedup.port import Entry, Verdict
-from ingest.arrival import Arrival, Receipt, Unread
+from ingest.arrival import Arrival, Receipt, Unread, UnreadLine, Waiting
 from ingest.catalog import Advertiser, Profile, Snapshot, Status
 from ingest.decide import Rules
 from ingest.macros import MACRO_WORDS
@@ -38,12 +38,19 @@ PACKED = {"c1": b"100,10,1790000000000,US"}
 SENT = {"click_id": "c1", "goal": "install", "txn_id": "t1"}
 
 
-def case_of(*sent: dict[str, str] | str, catalog: Snapshot = CATALOG) -> Case:
-    arrivals = [
-        Unread(receipt(number), one) if isinstance(one, str) else Arrival(receipt(number), one)
-        for number, one in enumerate(sent)
-    ]
-    return Case(catalog, RULES, dict(PACKED), [*arrivals])
+def case_of(*sent: dict[str, str] | str | bytes, catalog: Snapshot = CATALOG) -> Case:
+    """Of mappings, of queries and of lines of JSON."""
+    return Case(catalog, RULES, dict(PACKED), [waiting(receipt(number), one) for number, one in enumerate(sent)])
+
+
+def waiting(at: Receipt, sent: dict[str, str] | str | bytes) -> Waiting:
+    match sent:
+        case str():
+            return Unread(at, sent)
+        case bytes():
+            return UnreadLine(at, sent)
+        case _:
+            return Arrival(at, sent)
 
 
 def decided(case: Case) -> list[bool]:
@@ -76,12 +83,13 @@ def test_a_character_that_needs_a_second_look_is_left_to_the_rules(opener: str) 
     ("size", "expected"), [(1, True), (254, True), (255, True), (256, False), (1024, False), (100_000, False)]
 )
 def test_values_are_taken_up_to_255_bytes(size: int, expected: bool) -> None:
-    sent: list[dict[str, str] | str] = [
+    sent: list[dict[str, str] | str | bytes] = [
+        b'{"click_id":"c1","goal":"install","txn_id":"%b"}' % (b"x" * size),
         SENT | {"txn_id": "x" * size},
         SENT | {"sub1": "x" * size},
         f"click_id=c1&goal=install&txn_id={'%41' * size}",
     ]
-    assert decided(case_of(*sent, *sent)) == [expected] * 6
+    assert decided(case_of(*sent, *sent)) == [expected] * 8
 
 
 def test_lists_of_names_are_taken_up_to_64_names_and_32_params() -> None:
@@ -290,18 +298,19 @@ def test_a_snapshot_that_is_left_goes() -> None:
 def test_what_it_points_into_stays_whatever_becomes_of_it() -> None:
     plain = make_plain(CATALOG, RULES)
 
-    def waiting() -> tuple[list[Arrival | Unread], dict[str, str]]:
+    def fresh() -> tuple[list[Waiting], dict[str, str]]:
         """Texts that nobody else holds."""
         sent = SENT | {"txn_id": "t" * 100 + str(len(SENT)), "sub1": "s" * 100 + str(len(SENT))}
         query = "&".join(
             [f"{name}=%78{value}" if name == "txn_id" else f"{name}={value}" for name, value in sent.items()]
         )
-        return [Arrival(receipt(1), sent), Unread(receipt(2), query)], sent
+        line = b'{"click_id":"c1","goal":"install","txn_id":"%b"}' % (b"l" * 100)
+        return [Arrival(receipt(1), sent), Unread(receipt(2), query), UnreadLine(receipt(3), line)], sent
 
-    plain.read(waiting()[0])
-    expected = plain.read(waiting()[0]).decide(PACKED)
+    plain.read(fresh()[0])
+    expected = plain.read(fresh()[0]).decide(PACKED)
     assert None not in expected
-    arrivals, sent = waiting()
+    arrivals, sent = fresh()
     sheet = plain.read(arrivals)
     sent.clear()
     arrivals.clear()
