@@ -312,7 +312,7 @@ def clicks(draw: st.DrawFn) -> Packed:
 @st.composite
 def all_rules(draw: st.DrawFn) -> Rules:
     return Rules(
-        draw(mostly(WINDOW_MS, 0, 1000, share=20)),
+        draw(mostly(WINDOW_MS, 0, 1000, 2**48, 2**63 - 1, 10**20, share=10)),
         draw(mostly(0, MIN_AGE_MS, share=4)),
         draw(st.sampled_from([0, 0, 1000])),
         addresses=draw(st.sampled_from(Addresses)),

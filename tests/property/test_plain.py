@@ -43,9 +43,9 @@ def taken(case: Case) -> tuple[int, int]:
     return first, second
 
 
-def one(packed: bytes = b"100,10,1790000000000,US", **sent: str) -> Case:
+def one(packed: bytes = b"100,10,1790000000000,US", window_ms: int = 90 * DAY_MS, **sent: str) -> Case:
     """A postback about one click."""
-    case = Case(snapshot(campaign()), Rules(90 * DAY_MS), {"c1": packed}, [])
+    case = Case(snapshot(campaign()), Rules(window_ms), {"c1": packed}, [])
     case.arrivals.append(Arrival(receipt(), {"click_id": "c1", "goal": "install"} | sent))
     return case
 
@@ -53,6 +53,8 @@ def one(packed: bytes = b"100,10,1790000000000,US", **sent: str) -> Case:
 @many(300)
 @given(cases())
 @example(one(packed=b"100,10,281474976710656,US"))  # more than the 48 bits of a conversion's id
+@example(one(window_ms=2**63 - 1))  # no sum with it fits 64 bits
+@example(one(window_ms=10**20))
 def test_what_is_decided_here_equals_the_rules(case: Case) -> None:
     event(f"{taken(case)[1]} taken of {len(case.arrivals)}")
 
