@@ -21,6 +21,7 @@ TESTS: Final = (
     "tests/property/test_plain.py",
     "tests/property/test_plain_recording.py",
     "tests/unit/test_compiled_plain.py",
+    "tests/unit/test_compiled_memory.py",
 )
 FLAGS: Final = "-fsanitize=address,undefined -fno-sanitize-recover=undefined"
 """No signed number may wrap here, as it may where it is built for use."""

@@ -152,10 +152,12 @@ def plain_case(seed: int, count: int = 12) -> Case:
 
 
 def nearly_plain_case(seed: int) -> Case:
-    """The same with one character of each changed."""
+    """The same with one character of each changed, and windows and least ages that end with some of them."""
     rng = random.Random(seed)
     case = plain_case(seed)
-    return replace(case, arrivals=[_changed(rng, one) for one in case.arrivals])
+    edge_ms = rng.randint(1494, 1501)
+    rules = rng.choice([case.rules, Rules(edge_ms), Rules(WINDOW_MS, edge_ms)])
+    return replace(case, rules=rules, arrivals=[_changed(rng, one) for one in case.arrivals])
 
 
 def _changed(rng: random.Random, one: Waiting) -> Waiting:
