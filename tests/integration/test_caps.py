@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
 from zlib import crc32
 
 from msgspec import structs
@@ -38,10 +37,11 @@ from ingest.sample import CATALOG
 from ingest.simulation import simulate
 from storage.caps import read_caps
 from storage.postgres import Pool, close, open_pool
-from storage.queue import PartitionQueue, queue_key
+from storage.queue import PartitionQueue
 from tests.catalogs import DAY_MS, campaign, goal, rate, snapshot
 from tests.clusters import valkey_cluster
 from tests.eventually import eventually
+from tests.queued import queued_rows
 from tests.writing import store
 
 RULES = Rules(window_ms=90 * DAY_MS)
@@ -344,11 +344,11 @@ async def test_unknown_counters_count_what_is_only_queued_or_dead(redis_url: str
         await at.at_once([at.arrival("a", txn_id=f"t{n}") for n in range(5)])
         await at.write()
         await at.at_once([at.arrival("a", txn_id=f"q{n}") for n in range(4)])
-        entries: Any = await at.redis.xrange(queue_key(crc32(b"a") % PARTITIONS))
+        rows = await queued_rows(at.redis, crc32(b"a") % PARTITIONS)
         # One is in both, as when its batch has just been stored and is not settled.
         await at.pool.execute(
             "INSERT INTO dead_letters (entry_id, kind, payload, error) VALUES ('0-1', 'c1', $1, 'x')",
-            entries[0][1][b"c1"],
+            rows[0][b"c1"],
         )
         at.catalog = catalog(cap(CapMeasure.CONVERSIONS, 12))
         assert await at.at_once([at.arrival("a", txn_id=f"u{n}") for n in range(10)]) == {"accepted": 10}

@@ -26,6 +26,7 @@ from dedup.redis import MAX_CALL, RedisDeduplicator
 from dedup.scripts import Client
 from ingest.engines.binaries import find_valkey
 from tests import servers
+from tests.queued import queued_rows
 
 ACCEPTED, DUPLICATE, CONFLICT = Verdict.ACCEPTED, Verdict.DUPLICATE, Verdict.CONFLICT
 FULL, UNAVAILABLE = Verdict.FULL, Verdict.UNAVAILABLE
@@ -34,7 +35,7 @@ FAR_MS = int(time.time() * 1000) + 86_400_000
 PACKED = b"100,10,1790000000000,US"
 ODD_TEXTS = ("a b", "x{y}z", "{}", "a:b:c", ":", "%00", "ключ", "点击🎉", "\x01\x7f", "'\"\\", "ü" * 127)
 
-Fields = dict[bytes, bytes]
+
 _numbers = count()
 
 
@@ -82,11 +83,6 @@ def deduplicator(
     )
 
 
-async def queued(client: Client, partition: int = 0) -> list[Fields]:
-    entries: Any = await client.xrange(f"pb:{{{partition}}}:queue")
-    return [fields for _, fields in entries]
-
-
 async def claims_of(client: Client, click_id: str, partitions: int = 1) -> set[bytes]:
     fields: Any = await client.hkeys(click_key(click_id, partitions))
     return set(fields) - {b"."}
@@ -128,14 +124,14 @@ def dedup(client: Client) -> RedisDeduplicator:
 
 async def test_first_claim_is_accepted_and_queued_as_it_is(client: Client, dedup: RedisDeduplicator) -> None:
     assert await dedup.claim([entry(payload=b"\x00\t\xff row")]) == [ACCEPTED]
-    assert await queued(client) == [{b"c1": b"\x00\t\xff row"}]
+    assert await queued_rows(client) == [{b"c1": b"\x00\t\xff row"}]
     assert await claims_of(client, "click") == {b"1000"}
 
 
 async def test_same_fact_again_is_a_duplicate_and_is_logged(client: Client, dedup: RedisDeduplicator) -> None:
     await dedup.claim([entry(payload=b"first")])
     assert await dedup.claim([entry(payload=b"second")]) == [DUPLICATE]
-    assert await queued(client) == [{b"c1": b"first"}, {b"d1": b"second", b"p": b"5USD"}]
+    assert await queued_rows(client) == [{b"c1": b"first"}, {b"d1": b"second", b"p": b"5USD"}]
 
 
 async def test_other_fact_is_a_conflict_that_says_what_was_claimed(client: Client, dedup: RedisDeduplicator) -> None:
@@ -143,7 +139,7 @@ async def test_other_fact_is_a_conflict_that_says_what_was_claimed(client: Clien
     assert await dedup.claim([entry(fact=b"6USD", payload=b"second")]) == [CONFLICT]
     assert await dedup.claim([entry(fact=b"", payload=b"third")]) == [CONFLICT]
     assert await dedup.claim([entry(fact=b"5USD", payload=b"fourth")]) == [DUPLICATE]
-    assert (await queued(client))[1:] == [
+    assert (await queued_rows(client))[1:] == [
         {b"x1": b"second", b"p": b"5USD"},
         {b"x1": b"third", b"p": b"5USD"},
         {b"d1": b"fourth", b"p": b"5USD"},
@@ -152,15 +148,15 @@ async def test_other_fact_is_a_conflict_that_says_what_was_claimed(client: Clien
 
 async def test_a_claim_without_an_amount(client: Client, dedup: RedisDeduplicator) -> None:
     assert await dedup.claim([entry(fact=b""), entry(fact=b""), entry(fact=b"1USD")]) == [ACCEPTED, DUPLICATE, CONFLICT]
-    assert [fields.get(b"p") for fields in await queued(client)] == [None, b"", b""]
+    assert [fields.get(b"p") for fields in await queued_rows(client)] == [None, b"", b""]
 
 
 async def test_entries_without_a_field_are_always_queued(client: Client, dedup: RedisDeduplicator) -> None:
     rejection = entry(field=None, kind=b"r1", payload=b"no")
     assert await dedup.claim([rejection, rejection, entry(field=None)]) == [ACCEPTED] * 3
     assert await dedup.claim([rejection]) == [ACCEPTED]
-    assert await queued(client) == [{b"r1": b"no"}, {b"r1": b"no"}, {b"c1": b"row"}, {b"r1": b"no"}]
-    assert await keys_of(client) == {b"pb:{0}:queue"}
+    assert await queued_rows(client) == [{b"r1": b"no"}, {b"r1": b"no"}, {b"c1": b"row"}, {b"r1": b"no"}]
+    assert await keys_of(client) == {b"pb:{0}:queue", b"pb:{0}:count"}
 
 
 async def test_repeats_inside_one_batch(client: Client, dedup: RedisDeduplicator) -> None:
@@ -173,7 +169,7 @@ async def test_repeats_inside_one_batch(client: Client, dedup: RedisDeduplicator
         entry(field="1000:tx", payload=b"6"),
     ]
     assert await dedup.claim(batch) == [ACCEPTED, DUPLICATE, ACCEPTED, CONFLICT, ACCEPTED, DUPLICATE]
-    kinds = [next(iter(fields)) for fields in await queued(client)]
+    kinds = [next(iter(fields)) for fields in await queued_rows(client)]
     assert kinds == [b"c1", b"d1", b"c1", b"x1", b"c1", b"d1"]
 
 
@@ -188,7 +184,7 @@ async def test_concurrent_copies_are_accepted_once(client: Client, dedup: RedisD
     calls = [dedup.claim([entry(payload=b"%d" % number)]) for number in range(50)]
     verdicts = [verdict for (verdict,) in await asyncio.gather(*calls)]
     assert sorted(verdict.value for verdict in verdicts) == ["accepted"] + ["duplicate"] * 49
-    assert sum(b"c1" in fields for fields in await queued(client)) == 1
+    assert sum(b"c1" in fields for fields in await queued_rows(client)) == 1
 
 
 @pytest.mark.parametrize("text", ODD_TEXTS)
@@ -207,11 +203,11 @@ async def test_ids_of_any_characters(client: Client, dedup: RedisDeduplicator, t
 async def test_full_queue_refuses_the_batch_and_changes_nothing(client: Client) -> None:
     dedup = deduplicator(client, max_backlog=5)
     assert await dedup.claim([entry(field=f"{n}") for n in range(3)]) == [ACCEPTED] * 3
-    before = await queued(client)
+    before = await queued_rows(client)
     too_much = [entry("new"), entry(field=None), entry(field="0")]
     assert await dedup.claim(too_much) == [FULL] * 3
-    assert await queued(client) == before
-    assert await keys_of(client) == {click_key("click"), b"pb:{0}:queue"}
+    assert await queued_rows(client) == before
+    assert await keys_of(client) == {click_key("click"), b"pb:{0}:queue", b"pb:{0}:count"}
     assert await claims_of(client, "click") == {b"0", b"1", b"2"}
     assert await dedup.claim(too_much[:2]) == [ACCEPTED] * 2
     assert await dedup.claim([entry(field=None)]) == [FULL]
@@ -251,7 +247,7 @@ async def test_a_claim_exists_if_and_only_if_its_conversion_is_queued(client: Cl
     conversions = [
         fields[b"c1"]
         for partition in range(partitions)
-        for fields in await queued(client, partition)
+        for fields in await queued_rows(client, partition)
         if b"c1" in fields
     ]
     claims = [
@@ -285,7 +281,7 @@ async def test_results_keep_the_order_of_large_batches(client: Client, partition
 
 async def test_the_queue_keeps_the_order_of_a_batch(client: Client, dedup: RedisDeduplicator) -> None:
     await dedup.claim([entry(f"{n}", payload=b"%d" % n) for n in range(2 * MAX_CALL)])
-    assert [int(fields[b"c1"]) for fields in await queued(client)] == list(range(2 * MAX_CALL))
+    assert [int(fields[b"c1"]) for fields in await queued_rows(client)] == list(range(2 * MAX_CALL))
 
 
 # Retries of the client library -----------------------------------------------------------------------------------
@@ -295,7 +291,7 @@ async def test_the_same_postback_again_is_accepted_and_queued_once(client: Clien
     batch = [entry(field="1"), entry(field="2"), entry("other", field="1")]
     assert await dedup.claim(batch) == [ACCEPTED] * 3
     assert await dedup.claim(batch) == [ACCEPTED] * 3
-    assert [next(iter(fields)) for fields in await queued(client)] == [b"c1"] * 3
+    assert [next(iter(fields)) for fields in await queued_rows(client)] == [b"c1"] * 3
     assert await dedup.claim(sent_again(batch)) == [DUPLICATE] * 3
     assert await dedup.claim(batch[::-1]) == [ACCEPTED] * 3
 
@@ -304,7 +300,7 @@ async def test_a_repeated_batch_keeps_telling_repeats_inside_it(client: Client, 
     batch = [entry(), entry(), entry(fact=b"6USD")]
     assert await dedup.claim(batch) == [ACCEPTED, DUPLICATE, CONFLICT]
     assert await dedup.claim(batch) == [ACCEPTED, DUPLICATE, CONFLICT]
-    assert sum(b"c1" in fields for fields in await queued(client)) == 1
+    assert sum(b"c1" in fields for fields in await queued_rows(client)) == 1
 
 
 class LossyProxy:
@@ -383,7 +379,7 @@ async def test_a_lost_reply_is_retried_and_still_accepted(
             assert await dedup.claim([entry(), entry(field="2000")]) == [ACCEPTED, ACCEPTED]
             assert proxy.lost == 1
             assert await dedup.claim([entry()]) == [DUPLICATE]
-            assert [next(iter(fields)) for fields in await queued(client)] == [b"c1"] * 3 + [b"d1"]
+            assert [next(iter(fields)) for fields in await queued_rows(client)] == [b"c1"] * 3 + [b"d1"]
         finally:
             await client.aclose()
 
@@ -396,7 +392,7 @@ async def test_a_lost_reply_in_a_durable_claim_is_retried(redis_url: str, tmp_pa
             proxy.lose_reply_to(b"WAITAOF")
             assert await dedup.claim([entry()]) == [ACCEPTED]
             assert proxy.lost == 1
-            assert await queued(client) == [{b"c1": b"row"}]
+            assert await queued_rows(client) == [{b"c1": b"row"}]
         finally:
             await client.aclose()
 
@@ -538,7 +534,7 @@ async def test_a_retry_is_not_taken_for_fsynced(tmp_path: Path) -> None:
                 proxy.lose_reply_to(b"WAITAOF")
                 assert await dedup.claim([entry()]) == [UNAVAILABLE]
                 assert proxy.lost == 1
-                assert await queued(client) == [{b"c1": b"row"}]
+                assert await queued_rows(client) == [{b"c1": b"row"}]
             finally:
                 await client.aclose()
 
