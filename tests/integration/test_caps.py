@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from zlib import crc32
 
+import pytest
 from msgspec import structs
 
 from dedup.cap_types import Charge, End, Hold
@@ -41,7 +42,7 @@ from storage.queue import PartitionQueue
 from tests.catalogs import DAY_MS, campaign, goal, rate, snapshot
 from tests.clusters import valkey_cluster
 from tests.eventually import eventually
-from tests.queued import queued_rows
+from tests.queued import queued_entries
 from tests.writing import store
 
 RULES = Rules(window_ms=90 * DAY_MS)
@@ -338,17 +339,20 @@ async def test_a_claim_that_outlives_its_hold_is_waited_for(redis_url: str, post
         assert [tuple(row) for row in found] == [("t0", None), ("t1", None), ("t2", "over_cap")]
 
 
-async def test_unknown_counters_count_what_is_only_queued_or_dead(redis_url: str, postgres_dsn: str) -> None:
+@pytest.mark.parametrize("kind", ["c1", "b1"])
+async def test_unknown_counters_count_what_is_only_queued_or_dead(redis_url: str, postgres_dsn: str, kind: str) -> None:
     """A cap that is set later counts what was before it."""
     async with world(redis_url, postgres_dsn, catalog()) as at:
         await at.at_once([at.arrival("a", txn_id=f"t{n}") for n in range(5)])
         await at.write()
         await at.at_once([at.arrival("a", txn_id=f"q{n}") for n in range(4)])
-        rows = await queued_rows(at.redis, crc32(b"a") % PARTITIONS)
+        (block,) = await queued_entries(at.redis, crc32(b"a") % PARTITIONS)
+        assert block.rows == 4
         # One is in both, as when its batch has just been stored and is not settled.
         await at.pool.execute(
-            "INSERT INTO dead_letters (entry_id, kind, payload, error) VALUES ('0-1', 'c1', $1, 'x')",
-            rows[0][b"c1"],
+            "INSERT INTO dead_letters (entry_id, kind, payload, error) VALUES ('0-1', $1, $2, 'x')",
+            kind,
+            block.payload if kind == "b1" else block.split()[0].payload,
         )
         at.catalog = catalog(cap(CapMeasure.CONVERSIONS, 12))
         assert await at.at_once([at.arrival("a", txn_id=f"u{n}") for n in range(10)]) == {"accepted": 10}
