@@ -194,15 +194,16 @@ def read_entry(entry_id: bytes, fields: Mapping[bytes, bytes] | None) -> Entry:
     """An entry of the stream; one without fields is gone."""
     if not fields:
         return Entry(entry_id, b"", b"")
-    counts, prior = fields.get(_COUNTS, b""), fields.get(_PRIOR, b"")
-    kind, payload = next((item for item in fields.items() if item[0] not in (_COUNTS, _PRIOR)), (b"", b""))
-    if kind != _BLOCK:
+    block = fields.get(_BLOCK)
+    if block is None:
+        prior = fields.get(_PRIOR, b"")
+        kind, payload = next((item for item in fields.items() if item[0] != _PRIOR), (b"", b""))
         return Entry(entry_id, kind, payload, prior)
     try:
-        rows, conversions, parked = map(int, counts.split())
-    except ValueError:
-        return read_letter(entry_id, kind, payload, prior)
-    return Entry(entry_id, kind, payload, prior, rows, conversions, parked)
+        rows, conversions, parked = map(int, fields[_COUNTS].split())
+    except (KeyError, ValueError):
+        return read_letter(entry_id, _BLOCK, block, b"")
+    return Entry(entry_id, _BLOCK, block, b"", rows, conversions, parked)
 
 
 def read_letter(entry_id: bytes, kind: bytes, payload: bytes, prior: bytes) -> Entry:
