@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +24,6 @@ _PRIOR: Final = b"p"
 _CONVERSION: Final = Kind.CONVERSION.encode()
 _PARKED: Final = Kind.PARKED.encode()
 _AFTER_ALL: Final = "18446744073709551615-0"
-_SCRIPTS: Final = Path(__file__).parent / "lua"
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -81,6 +81,11 @@ def count_key(partition: int) -> str:
     return f"pb:{{{partition}}}:count"
 
 
+@cache
+def _script(name: str) -> str:
+    return (Path(__file__).parent / "lua" / f"{name}.lua").read_text(encoding="utf-8")
+
+
 class Backlog(msgspec.Struct, frozen=True, gc=False):
     """Of one partition and moment: rows that wait, and rows that were ever queued."""
 
@@ -91,8 +96,7 @@ class Backlog(msgspec.Struct, frozen=True, gc=False):
 async def read_backlog(client: Client, partition: int) -> Backlog:
     """How much waits. Entries have up to BLOCK_ROWS rows, so a stream's length does not say it. Raises RedisError,
     OSError."""
-    source = (_SCRIPTS / "backlog.lua").read_text(encoding="utf-8")
-    waiting, queued = await client.eval(source, 2, queue_key(partition), count_key(partition), BLOCK_ROWS)
+    waiting, queued = await client.eval(_script("backlog"), 2, queue_key(partition), count_key(partition), BLOCK_ROWS)
     return Backlog(waiting, queued)
 
 
@@ -109,9 +113,9 @@ class PartitionQueue:
         self._key = queue_key(partition)
         self._count_key = count_key(partition)
         self._consumer = consumer
-        self._forget = (_SCRIPTS / "forget_consumers.lua").read_text(encoding="utf-8")
-        self._take_over = (_SCRIPTS / "take_over.lua").read_text(encoding="utf-8")
-        self._settle = (_SCRIPTS / "settle.lua").read_text(encoding="utf-8")
+        self._forget = _script("forget_consumers")
+        self._take_over = _script("take_over")
+        self._settle = _script("settle")
 
     async def read_new(self, count: int, block_ms: int | None) -> list[Entry]:
         """Up to `count` entries that nobody was given; waits up to `block_ms` (None: not at all) for the first."""
