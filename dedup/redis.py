@@ -100,12 +100,13 @@ class RedisDeduplicator:
         queue = b"pb:{%d}:queue" % partition
         keys = [queue, b"pb:{%d}:count" % partition]
         args: list[bytes | int] = [self._max_backlog, BLOCK_ROWS, BLOCK_BYTES, TOKEN_BYTES]
+        click = b"pb:{%d}:click:" % partition
         for entry in entries:
             if entry.field is None:
                 keys.append(queue)
                 args += (entry.kind, entry.payload, b"", b"", 0)
             else:
-                keys.append(b"pb:{%d}:click:%b" % (partition, entry.click_id.encode()))
+                keys.append(click + entry.click_id.encode())
                 value = entry.token + entry.fact
                 args += (entry.kind, entry.payload, entry.field.encode(), value, entry.expires_ms)
         try:
@@ -174,7 +175,8 @@ class RedisDeduplicator:
             self._doubt(partition)
 
     def _click_keys(self, partition: int, click_ids: Sequence[str]) -> list[bytes]:
-        return [b"pb:{%d}:click:%b" % (partition, click_id.encode()) for click_id in click_ids]
+        click = b"pb:{%d}:click:" % partition
+        return [click + click_id.encode() for click_id in click_ids]
 
     async def _by_partition(
         self,
