@@ -17,6 +17,7 @@ from dedup.cluster import Command
 from dedup.durability import CONFIRM_MS, Durability, confirmation, is_confirmed, run_confirmed
 from dedup.port import TOKEN_BYTES, CachedClick, Entry, QueueUnavailableError, Verdict
 from dedup.scripts import CLIENT_ERRORS, Client, Script, ask_primaries, run_together
+from dedup.wire import Wire
 
 _VERDICTS: Final = {ord("a"): Verdict.ACCEPTED, ord("d"): Verdict.DUPLICATE, ord("x"): Verdict.CONFLICT}
 MAX_CALL: Final = 512
@@ -42,8 +43,11 @@ class RedisDeduplicator:
         max_backlog: int,
         durability: Durability = Durability.WRITTEN,
         durability_timeout_ms: int | None = None,
+        wire: Wire | None = None,
     ) -> None:
+        """`wire`: another way to the same server, for what each postback needs."""
         self._client = client
+        self._quick = wire or client
         self._partitions = partitions
         self._max_backlog = max_backlog
         self._durability = durability
@@ -58,7 +62,7 @@ class RedisDeduplicator:
         """See the port."""
 
         async def read(partition: int, part: Sequence[str]) -> Sequence[bytes | None]:
-            found: list[bytes | None] = await self._clicks.run(self._client, self._click_keys(partition, part), ())
+            found: list[bytes | None] = await self._clicks.run(self._quick, self._click_keys(partition, part), ())
             return found
 
         try:
@@ -100,9 +104,7 @@ class RedisDeduplicator:
                 value = entry.token + entry.fact
                 args += (entry.kind, entry.payload, entry.field.encode(), value, entry.expires_ms)
         try:
-            letters: bytes = await run_confirmed(
-                self._client, self._claim, keys, args, self._durability, self._durability_timeout_ms
-            )
+            letters: bytes = await self._run_claim(keys, args)
         except CLIENT_ERRORS as error:
             self._doubt(partition)
             log.warning("claim failed, nothing was accepted", partition=partition, error=str(error))
@@ -110,6 +112,14 @@ class RedisDeduplicator:
         if not letters:
             return [Verdict.FULL] * len(entries)
         return [_VERDICTS[letter] for letter in letters]
+
+    async def _run_claim(self, keys: list[bytes], args: Sequence[bytes | int]) -> bytes:
+        if self._durability is Durability.WRITTEN:
+            found: bytes = await self._claim.run(self._quick, keys, args)
+        else:
+            limit_ms = self._durability_timeout_ms
+            found = await run_confirmed(self._client, self._claim, keys, args, self._durability, limit_ms)
+        return found
 
     async def claimed(self, click_id: str, field: str) -> bytes | None:
         """The fact that is claimed in the click's field, None where nothing is. For looking only: by the time it is

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from dedup.cluster import ClusterClient, Command
+from dedup.wire import Wire
 
 _FOLDER: Final = Path(__file__).parent / "lua"
 Client = Redis | ClusterClient
@@ -32,13 +33,13 @@ class Script:
         source = (_FOLDER / f"{name}.lua").read_text(encoding="utf-8")
         return cls(source, sha1(source.encode(), usedforsecurity=False).hexdigest())
 
-    async def run(self, client: Client, keys: Sequence[bytes], args: Sequence[bytes | int]) -> Any:
+    async def run(self, client: Client | Wire, keys: Sequence[bytes], args: Sequence[bytes | int]) -> Any:
         """Run it on the node that holds the keys. A server that does not know it (new, restarted or failed over) is
         sent the source, once: nothing had run, so the whole call may be sent again."""
         try:
-            return await client.evalsha(self.sha, len(keys), *keys, *args)
+            return await client.execute_command("EVALSHA", self.sha, len(keys), *keys, *args)
         except NoScriptError:
-            return await client.eval(self.source, len(keys), *keys, *args)
+            return await client.execute_command(*self.whole(keys, args))
 
     def whole(self, keys: Sequence[bytes], args: Sequence[bytes | int]) -> Command:
         """The command with the source in it, for where a missing script could not be sent again."""

@@ -42,13 +42,9 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 def answer(outcome: Outcome) -> Answer:
     """The answer in the shape that the advertiser asks for; in JSON where the advertiser is not known yet."""
     status = STATUSES[outcome.result]
-    if outcome.profile is _BY_DEFAULT and outcome.reason is None and outcome.conversion_id is not None:
-        # As below, at a third of the price.
-        said = f'{{"status":"{outcome.result}","conversion_id":"{outcome.conversion_id}"}}'
-        return Answer(status, _JSON, said.encode())
+    if outcome.profile is _BY_DEFAULT:
+        return Answer(status, _JSON, verdict_json(outcome))
     match outcome.profile:
-        case Profile.JSON:
-            return Answer(status, _JSON, orjson.dumps(verdict(outcome)))
         case Profile.TEXT:
             return Answer(status, "text/plain", _text(outcome))
         case Profile.PIXEL:
@@ -57,6 +53,14 @@ def answer(outcome: Outcome) -> Answer:
             return Answer(204 if status == 200 else status, "text/plain", b"")
         case _:
             assert_never(outcome.profile)
+
+
+def verdict_json(outcome: Outcome) -> bytes:
+    """`verdict` as JSON text."""
+    if outcome.reason is None and outcome.conversion_id is not None:  # most, and this takes a third of the time
+        said = f'{{"status":"{outcome.result._value_}","conversion_id":"{outcome.conversion_id}"}}'
+        return said.encode()
+    return orjson.dumps(verdict(outcome))
 
 
 def verdict(outcome: Outcome) -> dict[str, str]:

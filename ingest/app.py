@@ -11,6 +11,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import structlog
+from redis.asyncio import Redis
 
 from dedup.caps import CapCounters
 from dedup.client import connect as connect_redis
@@ -18,11 +19,13 @@ from dedup.durability import Durability, time_limit_s
 from dedup.port import Deduplicator
 from dedup.redis import RedisDeduplicator
 from dedup.scripts import Client
+from dedup.wire import Wire
 from ingest.addresses import parse_networks
 from ingest.admin import AdminKey, ensure_admin_key
 from ingest.advertiser_duty import AdvertiserDuty
 from ingest.api.handlers import CatalogApi
 from ingest.api_keys import KeyRing, stored_keys
+from ingest.arrival import Receipt
 from ingest.cap_duty import CapDuty
 from ingest.cap_gate import CapGate
 from ingest.cap_recount import CapRecount
@@ -52,6 +55,7 @@ from ingest.outbound.signing import OUTBOUND
 from ingest.parking import Parking
 from ingest.plain import MakePlain, NothingPlain, plain_maker
 from ingest.plain_requests import PlainRequests
+from ingest.receipts import new_receipt
 from ingest.receiver import Receiver
 from ingest.recorder import Recorder
 from ingest.spool import Spool
@@ -145,6 +149,9 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
         durability = Durability(config.redis.ack)
         redis = connect_redis(orders.redis_url, timeout_s=time_limit_s(durability))
         stack.push_async_callback(redis.aclose)
+        wire = Wire(redis) if isinstance(redis, Redis) else None  # a cluster has a way of its own
+        if wire is not None:
+            stack.push_async_callback(wire.aclose)
         pool = await open_pool(orders.postgres_dsn, config.postgres.pool)
         stack.push_async_callback(close_postgres, pool)
         vault = ensure_vault(config.secret_key_path)
@@ -158,6 +165,7 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
             partitions=config.redis.partitions,
             max_backlog=config.redis.max_backlog,
             durability=durability,
+            wire=wire,
         )
         port: Deduplicator = deduplicator if traced is None else traced.deduplicator(deduplicator)
         stored = StoredClicks(pool, now_ms)
@@ -194,6 +202,7 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
             max_body=config.server.max_body,
             max_waiting=MAX_WAITING,
             max_body_bytes=MAX_BODY_BYTES,
+            stamp=stamp(),
         )
         drained = asyncio.Event()
         working = [asyncio.create_task(intake.drain(drained)), asyncio.create_task(unparking.run(drained))]
@@ -294,6 +303,15 @@ async def open_console(
         trusted=parse_networks(config.server.trusted_proxies),
         read_body=receiver.read_body,
     )
+
+
+def stamp() -> Callable[[str | None], Receipt]:
+    """What makes receipts."""
+    if not is_built():
+        return new_receipt
+    from ingest.compiled.requests import Stamps  # noqa: PLC0415  it may not be there
+
+    return Stamps().receipt
 
 
 def fast_path(requests: PlainRequests, submit: Submit) -> FastPath:

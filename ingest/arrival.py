@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ingest.bodies import Fault, Sent, read_queries
+from ingest.bodies import Fault, Sent, read_lines, read_queries
 from ingest.signatures import Signed
 
 
@@ -39,7 +39,35 @@ class Unread(msgspec.Struct, frozen=True, gc=False):
     query: str
 
 
-def read_all(waiting: Sequence[Arrival | Unread]) -> list[Arrival]:
+class UnreadLine(msgspec.Struct, frozen=True, gc=False):
+    """One whose line of NDJSON has not been read yet, and what else came with it: see Arrival."""
+
+    receipt: Receipt
+    line: bytes
+    idempotency_key: str | None = None
+    signed: Signed | None = None
+
+
+Waiting = Arrival | Unread | UnreadLine
+"""What waits for its turn."""
+
+
+def read_all(waiting: Sequence[Waiting]) -> list[Arrival]:
     """The arrivals, in order."""
     queries = iter(read_queries([one.query for one in waiting if isinstance(one, Unread)]))
-    return [Arrival(one.receipt, next(queries)) if isinstance(one, Unread) else one for one in waiting]
+    items = iter(read_lines([one.line for one in waiting if isinstance(one, UnreadLine)]))
+    return [
+        Arrival(one.receipt, next(queries))
+        if isinstance(one, Unread)
+        else arrival_of(one.receipt, next(items), one.idempotency_key, one.signed)
+        if isinstance(one, UnreadLine)
+        else one
+        for one in waiting
+    ]
+
+
+def arrival_of(receipt: Receipt, item: Sent | Fault, key: str | None, signed: Signed | None) -> Arrival:
+    """An item of a bulk request."""
+    if isinstance(item, Fault):
+        return Arrival(receipt, [], key, item, signed)
+    return Arrival(receipt, item, key, None, signed)

@@ -302,6 +302,25 @@ def read_bulk(content_type: str, body: bytes) -> list[Sent | Fault]:
     return _items(content_type, body, MAX_ITEMS)
 
 
+def bulk_lines(content_type: str, body: bytes) -> list[bytes] | None:
+    """The lines of NDJSON that hold items, for `read_lines`; None for a body of another type. Raises UnreadableError
+    where there are more than MAX_ITEMS."""
+    if _media_type(content_type) not in _NDJSON:
+        return None
+    lines = [line for line in body.split(b"\n") if line and not line.isspace()]
+    if len(lines) > MAX_ITEMS:
+        raise _too_many(MAX_ITEMS)
+    return lines
+
+
+def read_lines(lines: Sequence[bytes]) -> list[Sent | Fault]:
+    """What stands in lines of NDJSON, in order; a bad one is a Fault."""
+    if not lines:
+        return []
+    flat = _flat_lines(b"\n".join(lines), len(lines))
+    return list(flat) if flat is not None else [_item(value) for value in _lines(lines)]
+
+
 def read_objects(content_type: str, body: bytes, limit: int) -> list[dict[str, str] | Fault]:
     """The same items as mappings, numbers in their exact text, for at most `limit` items.
 
@@ -328,7 +347,7 @@ def _items(content_type: str, body: bytes, limit: int) -> list[Sent | Fault]:
     media_type = _media_type(content_type)
     values: Iterable[object]
     if media_type in _NDJSON:
-        values = _flat_lines(body, limit) or _lines(body)
+        values = _flat_lines(body, limit) or _lines(BytesIO(body))
     elif _is_json(media_type):
         values = _flat(body) or _array(body)
     else:
@@ -336,9 +355,13 @@ def _items(content_type: str, body: bytes, limit: int) -> list[Sent | Fault]:
     items: list[Sent | Fault] = []
     for value in values:
         if len(items) == limit:
-            raise UnreadableError(413, f"body: more than {limit} items; send several requests")
+            raise _too_many(limit)
         items.append(_item(value))
     return items
+
+
+def _too_many(limit: int) -> UnreadableError:
+    return UnreadableError(413, f"body: more than {limit} items; send several requests")
 
 
 def _array(body: bytes) -> list[object]:
@@ -351,9 +374,9 @@ def _array(body: bytes) -> list[object]:
     raise UnreadableError(400, "body: not a JSON array of objects")
 
 
-def _lines(body: bytes) -> Iterator[object]:
+def _lines(lines: Iterable[bytes]) -> Iterator[object]:
     """What the lines of NDJSON hold, blank lines skipped; a Fault for one that is no JSON."""
-    for line in BytesIO(body):
+    for line in lines:
         if not line.isspace():
             try:
                 yield _flat_object(line) or _load(line, "item")

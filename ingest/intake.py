@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from ingest.arrival import Arrival, Unread, read_all
+from ingest.arrival import Waiting, read_all
 from ingest.catalog import Advertiser
 from ingest.limits import RateLimiter
 from ingest.outcome import AWAY, SPOOLED, UNAVAILABLE, Outcome
@@ -70,7 +70,7 @@ class Intake:
         self._limiter = RateLimiter()
         self._recorded: dict[str, set[int]] = {}
 
-    async def record(self, arrivals: Sequence[Arrival | Unread]) -> list[Outcome]:
+    async def record(self, arrivals: Sequence[Waiting]) -> list[Outcome]:
         """One outcome for each, in order. What is SPOOLED is on disk, what is UNAVAILABLE is nowhere."""
         self._observer.received(len(arrivals))
         try:
@@ -78,7 +78,7 @@ class Intake:
         finally:
             self._observer.answered(len(arrivals))
 
-    async def _record(self, arrivals: Sequence[Arrival | Unread]) -> list[Outcome]:
+    async def _record(self, arrivals: Sequence[Waiting]) -> list[Outcome]:
         if self._is_away:
             return await self._put_aside(arrivals, [AWAY] * len(arrivals))
         outcomes = await self._recorder.record(arrivals, self._admit)
@@ -103,7 +103,7 @@ class Intake:
             return True
         return self._limiter.admit((advertiser.id, is_proven), rate, time.monotonic_ns() // 1000)
 
-    async def _put_aside(self, arrivals: Sequence[Arrival | Unread], outcomes: list[Outcome]) -> list[Outcome]:
+    async def _put_aside(self, arrivals: Sequence[Waiting], outcomes: list[Outcome]) -> list[Outcome]:
         """The outcomes, with those that are AWAY spooled."""
         mine = [arrival for arrival, outcome in zip(arrivals, outcomes, strict=True) if outcome is AWAY]
         try:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from dedup.port import Entry, Verdict
-from ingest.arrival import Arrival, Unread
+from ingest.arrival import Waiting
 from ingest.catalog import Snapshot
 from ingest.compiled import is_built
 from ingest.decide import Rules
@@ -34,7 +34,7 @@ class Sheet(Protocol):
 class Plain(Protocol):
     """Reads and decides plain postbacks under one snapshot of the catalog."""
 
-    def read(self, arrivals: Sequence[Arrival | Unread]) -> Sheet:
+    def read(self, arrivals: Sequence[Waiting]) -> Sheet:
         """What of a batch is plain."""
 
 
@@ -47,7 +47,7 @@ class NothingPlain:
     def __init__(self, snapshot: Snapshot, rules: Rules) -> None:
         """Whatever the catalog says."""
 
-    def read(self, arrivals: Sequence[Arrival | Unread]) -> Sheet:
+    def read(self, arrivals: Sequence[Waiting]) -> Sheet:
         """See Plain."""
         return _NoSheet(len(arrivals))
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import count, repeat
 from typing import Final
 
-import orjson
 from aiohttp import web
 
 from ingest.addresses import Network, client_address
-from ingest.answers import RETRY_AFTER_S, Answer, answer, unreadable, verdict
-from ingest.arrival import Arrival, Unread
+from ingest.answers import RETRY_AFTER_S, Answer, answer, unreadable, verdict_json
+from ingest.arrival import Arrival, Receipt, UnreadLine, Waiting, arrival_of
 from ingest.batching import Coalescer, Done, OverloadedError
 from ingest.limits import ByteBudget
 from ingest.metrics import Metrics
-from ingest.outcome import UNAVAILABLE, Outcome, Result
+from ingest.outcome import UNAVAILABLE, Outcome
 from ingest.receipts import new_receipt
 from ingest.signatures import HEADER as SIGNATURE_HEADER
 from ingest.signatures import Route, Signed, signed_request
@@ -24,6 +24,7 @@ from ingest.wire import (
     NO_CLICK_ID,
     Fault,
     UnreadableError,
+    bulk_lines,
     read_body,
     read_bulk,
     read_fields,
@@ -39,7 +40,7 @@ _WORTH: Final = 16
 _BULK_CALLS: Final = 2
 
 
-Record = Callable[[Sequence[Arrival | Unread]], Awaitable[list[Outcome]]]
+Record = Callable[[Sequence[Waiting]], Awaitable[list[Outcome]]]
 """One outcome for each, in order; see `ingest.intake.Intake.record`."""
 
 
@@ -56,12 +57,14 @@ class Receiver:
         max_body: int,
         max_waiting: int,
         max_body_bytes: int,
+        stamp: Callable[[str | None], Receipt] = new_receipt,
     ) -> None:
         self._record = record
+        self._stamp = stamp
         self._unreadable = metrics.counter("postback_unreadable")
         self._trusted = trusted_proxies
         self._body_timeout_s = body_timeout_s
-        self._waiting = Coalescer[Arrival | Unread, Outcome](
+        self._waiting = Coalescer[Waiting, Outcome](
             record,
             max_batch=MAX_BATCH,
             max_in_flight=_MAX_CALLS,
@@ -98,27 +101,27 @@ class Receiver:
     async def _bulk(self, request: web.Request) -> web.Response:
         key = _idempotency_key(request)
         body = await self.read_body(request)
-        items = read_bulk(request.content_type, body)
-        signed = _signed(request, Route.BULK, "", key, body)
-        remote_ip = self._remote_ip(request)
-        arrivals = [
-            Arrival(
-                receipt=new_receipt(remote_ip),
-                sent=[] if isinstance(item, Fault) else item,
-                # One key speaks for the whole request: each item gets its own from its place.
-                idempotency_key=None if key is None else f"{key}:{place}",
-                fault=item if isinstance(item, Fault) else None,
-                signed=signed,
-            )
-            for place, item in enumerate(items)
-        ]
+        arrivals = self._items(request, body, key, _signed(request, Route.BULK, "", key, body))
         outcomes: list[Outcome] = []
         async with self._bulk_calls:
             for start in range(0, len(arrivals), MAX_BATCH):
                 outcomes += await self._record(arrivals[start : start + MAX_BATCH])
-        lost = any(outcome.result is Result.UNAVAILABLE for outcome in outcomes)
-        said = orjson.dumps([verdict(outcome) for outcome in outcomes])
+        lost = any(outcome is UNAVAILABLE for outcome in outcomes)
+        said = b"[%b]" % b",".join(map(verdict_json, outcomes))
         return respond(Answer(503 if lost else 200, "application/json", said))
+
+    def _items(
+        self, request: web.Request, body: bytes, key: str | None, signed: Signed | None
+    ) -> Sequence[Arrival | UnreadLine]:
+        """The items of a bulk body; lines of NDJSON are read later."""
+        remote_ip, stamp = self._remote_ip(request), self._stamp
+        lines = bulk_lines(request.content_type, body)
+        # One key speaks for the whole request: each item gets its own from its place.
+        keys = repeat(None) if key is None else (f"{key}:{place}" for place in count())
+        if lines is not None:
+            return [UnreadLine(stamp(remote_ip), line, own, signed) for line, own in zip(lines, keys, strict=False)]
+        items = read_bulk(request.content_type, body)
+        return [arrival_of(stamp(remote_ip), item, own, signed) for item, own in zip(items, keys, strict=False)]
 
     async def close(self) -> None:
         """Return when nothing is under way."""
@@ -146,7 +149,7 @@ class Receiver:
             response.force_close()
         return response
 
-    def submit(self, arrival: Arrival | Unread, done: Done[Outcome]) -> None:
+    def submit(self, arrival: Waiting, done: Done[Outcome]) -> None:
         """See `ingest.fast_protocol.Submit`."""
         self._waiting.submit_soon(arrival, done)
 

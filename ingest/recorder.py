@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from dedup.port import TOKEN_BYTES, Deduplicator, Entry, QueueUnavailableError, Verdict
-from ingest.arrival import Arrival, Unread, read_all
+from ingest.arrival import Arrival, Waiting, read_all
 from ingest.cap_gate import CapGate, Passed
 from ingest.catalog import Advertiser, Profile, Snapshot
 from ingest.click_source import ClickSource
@@ -78,7 +78,7 @@ class Recorder:
         self._make_plain = make_plain
         self._plain: tuple[Snapshot, Plain] | None = None
 
-    async def record(self, arrivals: Sequence[Arrival | Unread], admit: Admit | None = None) -> list[Outcome]:
+    async def record(self, arrivals: Sequence[Waiting], admit: Admit | None = None) -> list[Outcome]:
         """One outcome for each, in order; AWAY where an engine did not answer. Never raises for an engine's sake.
 
         What `admit` refuses is UNAVAILABLE, before anything is claimed.
@@ -117,7 +117,7 @@ class Recorder:
         return self._plain[1]
 
     async def _fetch(
-        self, arrivals: Sequence[Arrival | Unread], plain: Sequence[str | None], named: Mapping[int, Named]
+        self, arrivals: Sequence[Waiting], plain: Sequence[str | None], named: Mapping[int, Named]
     ) -> Mapping[str, bytes | None]:
         """Each click that any of them may be about, as `ClickSource.fetch` gives it; none while Redis is away."""
         click_ids = [click_id for click_id in plain if click_id is not None]
@@ -169,7 +169,7 @@ class Named(msgspec.Struct, frozen=True, gc=False):
     click_ids: Sequence[str]
 
 
-def _named(arrivals: Sequence[Arrival | Unread], places: Sequence[int], snapshot: Snapshot) -> dict[int, Named]:
+def _named(arrivals: Sequence[Waiting], places: Sequence[int], snapshot: Snapshot) -> dict[int, Named]:
     """Those of the arrivals that stand at these places, by place."""
     named: dict[int, Named] = {}
     reading = snapshot.reading(None)

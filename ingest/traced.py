@@ -12,7 +12,7 @@ from opentelemetry.trace import Span, set_span_in_context
 
 from dedup.port import CachedClick, Deduplicator, Verdict
 from dedup.port import Entry as Claim
-from ingest.arrival import Arrival, Unread
+from ingest.arrival import Waiting
 from ingest.click_source import Lookup
 from ingest.clicks import Click
 from ingest.outcome import Outcome
@@ -27,7 +27,7 @@ def traced_record(tracing: Tracing, record: Record) -> Record:
     """The recording of postbacks as they come. Sampled ones have a span each, from receipt to outcome. The first of a
     batch has the batch below it, the others are linked to it."""
 
-    async def recorded(arrivals: Sequence[Arrival | Unread]) -> list[Outcome]:
+    async def recorded(arrivals: Sequence[Waiting]) -> list[Outcome]:
         places = tracing.sample.places(arrivals)
         if not places:
             return await record(arrivals)

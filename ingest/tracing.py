@@ -29,7 +29,7 @@ from opentelemetry.trace.status import Status, StatusCode
 from opentelemetry.util.types import AttributeValue
 
 from ingest import __version__
-from ingest.arrival import Arrival, Receipt, Unread
+from ingest.arrival import Receipt, Waiting
 from ingest.config import TracingConfig
 from storage.queue import Entry
 
@@ -61,7 +61,7 @@ class Sample:
         self._least = least
         self._least_text = f"{digits[:2]}-{digits[2:]}".encode()
 
-    def places(self, arrivals: Sequence[Arrival | Unread]) -> list[int]:
+    def places(self, arrivals: Sequence[Waiting]) -> list[int]:
         """Where among the arrivals the chosen ones are."""
         least = self._least
         return [place for place, arrival in enumerate(arrivals) if arrival.receipt.postback_id[_DIGITS] >= least]

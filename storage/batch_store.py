@@ -12,7 +12,7 @@ from typing import Final, Protocol, cast
 from storage.dead_letters import DeadLetter
 from storage.faults import Fault, MalformedError, classify
 from storage.partitions import ensure_months, month_of
-from storage.postgres import Connection, OverdueError, Pool, borrowed, rows_of
+from storage.postgres import Connection, OverdueError, Pool, PresentError, borrowed, rows_of
 from storage.queue import Entry
 from storage.records import COLUMNS, Kind, escape
 from storage.sqlfiles import queries
@@ -85,12 +85,16 @@ class BatchStore:
 
     Too long is `timeout_s`, and twice that after each time, up to four times that: a server that is merely slow gets
     its time.
+
+    Rows are nearly always new, and are inserted as such. Where one is not, Postgres refuses the transaction, and the
+    batch is stored in the way that leaves out what is there; so are the next ones, until all of a batch is new.
     """
 
     def __init__(self, pool: Pool, *, timeout_s: float = TIMEOUT_S) -> None:
         self._pool = pool
         self._least_s = timeout_s
         self._limit_s = timeout_s
+        self._are_new = True
         self._sql = queries("writer")
 
     async def store(self, entries: Sequence[Entry], retry: Retry, on_dead: Callable[[Entry, str], None]) -> BatchCounts:
@@ -116,22 +120,32 @@ class BatchStore:
 
     async def _commit(self, entries: Sequence[Entry], dead_letter_id: int | None = None) -> BatchCounts:
         try:
-            return await self._transaction(entries, dead_letter_id)
+            return await self._insert(entries, dead_letter_id)
         except Exception as error:
             if classify(error) is not Fault.PARTITION:
                 raise
         await self._make_partitions(entries)
-        return await self._transaction(entries, dead_letter_id)
+        return await self._insert(entries, dead_letter_id)
 
-    async def _transaction(self, entries: Sequence[Entry], dead_letter_id: int | None) -> BatchCounts:
+    async def _insert(self, entries: Sequence[Entry], dead_letter_id: int | None) -> BatchCounts:
+        if self._are_new:
+            try:
+                return await self._transaction(entries, dead_letter_id, are_new=True)
+            except PresentError:
+                self._are_new = False
+        counts = await self._transaction(entries, dead_letter_id, are_new=False)
+        self._are_new = not counts.present and counts.new + counts.logged + counts.parked == counts.read
+        return counts
+
+    async def _transaction(self, entries: Sequence[Entry], dead_letter_id: int | None, *, are_new: bool) -> BatchCounts:
         async with self._connection() as connection, connection.transaction(isolation="read_committed"):
             if dead_letter_id is not None:
                 deleted = rows_of(await connection.execute(self._sql["delete_dead_letter"], dead_letter_id))
                 if not deleted:
                     raise LookupError(f"dead letter {dead_letter_id} is gone")
-            return await self._write(connection, entries)
+            return await self._write(connection, entries, are_new=are_new)
 
-    async def _write(self, connection: _CopyConnection, entries: Sequence[Entry]) -> BatchCounts:
+    async def _write(self, connection: _CopyConnection, entries: Sequence[Entry], *, are_new: bool) -> BatchCounts:
         lines, conversions, parkings = _lines(entries)
         others = len(entries) - conversions - parkings
         await connection.execute(self._sql["create_incoming"])
@@ -139,10 +153,11 @@ class BatchStore:
         if rows_of(copied) != len(entries):
             raise MalformedError("the payload is not one line")
         new = logged = moved = parked = 0
+        unless_present = "" if are_new else self._sql["unless_present"]
         if conversions:
-            new = rows_of(await connection.execute(self._sql["insert_conversions"]))
+            new = rows_of(await connection.execute(f"{self._sql['insert_conversions']}\n{unless_present}"))
         if others:
-            logged += rows_of(await connection.execute(self._sql["insert_log"]))
+            logged += rows_of(await connection.execute(f"{self._sql['insert_log']}\n{unless_present}"))
         if parkings:
             parked = rows_of(await connection.execute(self._sql["insert_parked"]))
         if new < conversions:

@@ -28,6 +28,9 @@ DriverError: type[Exception] = asyncpg.InterfaceError
 IntegrityError: type[Exception] = asyncpg.IntegrityConstraintViolationError
 """A row that the schema refuses for what stands in other rows, or for its own values."""
 
+PresentError: type[Exception] = asyncpg.UniqueViolationError
+"""A row whose key is there already."""
+
 AWAY: Final[tuple[type[Exception], ...]] = (
     OSError,  # refused, reset, timed out (TimeoutError is one)
     asyncpg.InterfaceError,

@@ -154,13 +154,13 @@ async def drain(redis: Redis, pool: Pool, **changes: object) -> Observer:
     return observer
 
 
-async def store(pool: Pool, entries: list[Entry]) -> BatchCounts:
-    """Stored without retries: an error of the connection fails the test."""
+async def store(pool: Pool, entries: list[Entry], batches: BatchStore | None = None) -> BatchCounts:
+    """Stored without retries, by a store of its own or this one: an error of the connection fails the test."""
 
     async def once(operation: Callable[[], Awaitable[BatchCounts]]) -> BatchCounts:
         return await operation()
 
-    return await BatchStore(pool).store(entries, once, lambda entry, error: None)
+    return await (batches or BatchStore(pool)).store(entries, once, lambda entry, error: None)
 
 
 async def count(pool: Pool, table: str) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from dedup.policy import TrackMultiple
 from dedup.port import Entry, Verdict
-from ingest.arrival import Arrival, Unread
+from ingest.arrival import Waiting
 from ingest.catalog import Profile
 from ingest.outcome import Outcome
 
@@ -36,7 +36,7 @@ class CampaignPlan:
         window_ms: int,
         min_age_ms: int,
         currency: bytes,
-        goals: Mapping[bytes, GoalPlan],
+        goals: dict[bytes, GoalPlan],
         default_goal: GoalPlan | None,
         convert: Callable[[str, int, int], tuple[int, int] | None],
     ) -> None: ...
@@ -54,4 +54,4 @@ class Plain:
         campaign: Callable[[int], CampaignPlan | None],
         address: Callable[[str], str | None],
     ) -> None: ...
-    def read(self, arrivals: Sequence[Arrival | Unread]) -> Sheet: ...
+    def read(self, arrivals: Sequence[Waiting]) -> Sheet: ...

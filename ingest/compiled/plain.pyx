@@ -15,7 +15,7 @@ from libc.string cimport memcmp, memcpy
 
 from dedup.policy import IDENTITY, TrackMultiple
 from dedup.port import TOKEN_BYTES, Entry, Verdict
-from ingest.arrival import Arrival, Unread
+from ingest.arrival import Arrival, Unread, UnreadLine
 from ingest.outcome import AWAY, UNAVAILABLE, Outcome, Result
 from ingest.times import END_MS, EARLIEST_MS, LEAST_MILLISECONDS, parse_time_ms
 from storage.records import Kind
@@ -120,38 +120,46 @@ cdef class Sheet:
     """A batch: what of it is plain, read and then decided."""
 
     cdef Plain _plain
-    cdef object _arrivals
+    cdef list _arrivals, _held
     cdef Py_ssize_t _count
     cdef Item *_items
     cdef Buffer _slots, _values, _line
-    cdef list _names, _conversion_ids, _profiles
-    cdef readonly list click_ids
-    """By place; None: that postback is not plain."""
+    cdef list _names, _conversion_ids, _profiles, _click_ids
 
-    def __cinit__(self, Plain plain, list arrivals):
+    def __cinit__(self, Plain plain not None, arrivals):
         cdef Py_ssize_t place, size = 0
-        self._plain, self._arrivals, self._count = plain, arrivals, len(arrivals)
+        self._plain, self._arrivals = plain, list(arrivals)
+        self._count = len(self._arrivals)
         self._items = <Item *>malloc(max(1, self._count) * sizeof(Item))
         if self._items == NULL:
             raise MemoryError
-        self.click_ids = [None] * self._count
+        self._held = []
+        self._click_ids = [None] * self._count
         self._names = [None] * self._count
         self._conversion_ids = [None] * self._count
         self._profiles = [None] * self._count
-        for arrival in arrivals:
+        for arrival in self._arrivals:
             if type(arrival) is Unread:
-                size += len(arrival.query)
+                size += len(<str?>arrival.query)
         # What is decoded is never longer; slots point into this, so it must not move.
-        _make_room(&self._values, size + 1)
+        self._values.at = <unsigned char *>malloc(size + 1)
+        if self._values.at == NULL:
+            raise MemoryError
+        self._values.room = size + 1
         _make_room(&self._slots, self._count * 16 * sizeof(Slot))
         for place in range(self._count):
-            self._read(place, arrivals[place])
+            self._read(place, self._arrivals[place])
 
     def __dealloc__(self):
         free(self._items)
         free(self._slots.at)
         free(self._values.at)
         free(self._line.at)
+
+    @property
+    def click_ids(self):
+        """By place; None: that postback is not plain."""
+        return tuple(self._click_ids)
 
     cdef Slot *_slot(self, Item *item, int number):
         return <Slot *>(self._slots.at + item.slots) + number
@@ -165,9 +173,16 @@ cdef class Sheet:
         item.slots, item.count = self._slots.size, 0
         if type(arrival) is Unread:
             size = self._read_query(item, arrival.query, names)
+        elif type(arrival) is UnreadLine:
+            if arrival.idempotency_key is not None or arrival.signed is not None:
+                return 0
+            self._held.append(arrival.line)
+            size = self._read_line(item, arrival.line, names)
         elif type(arrival) is Arrival and type(arrival.sent) is dict and arrival.idempotency_key is None and (
             arrival.fault is None and arrival.signed is None and arrival.proven_for is None
         ):
+            # Slots point into its texts, so they must stay, whatever becomes of the mapping.
+            self._held.append(list((<dict>arrival.sent).values()))
             size = self._read_fields(item, arrival.sent, names)
         else:
             return 0
@@ -180,7 +195,7 @@ cdef class Sheet:
         click = self._slot(item, item.click)
         if _counts(click):
             self._names[place] = listed
-            self.click_ids[place] = _text(click)
+            self._click_ids[place] = _text(click)
         return 0
 
     cdef int _add(self, Item *item, Text at, Py_ssize_t size, int classes) except -1:
@@ -195,13 +210,15 @@ cdef class Sheet:
     cdef Py_ssize_t _read_query(self, Item *item, str query, unsigned char *names) except -1:
         """How long the list of names is; 0: the query is not plain."""
         cdef Py_ssize_t left, name, used = 0
-        cdef Text at = <Text>PyUnicode_AsUTF8AndSize(query, &left)
-        cdef Text end = at + left
-        cdef Text begin
+        cdef Text at, end, begin
         cdef unsigned char *out = self._values.at + self._values.size
         cdef unsigned char *value
         cdef unsigned char byte
         cdef int classes
+        if not PyUnicode_IS_ASCII(query):  # it would be longer than there is room for
+            return 0
+        at = <Text>PyUnicode_AsUTF8AndSize(query, &left)
+        end = at + left
         while True:
             begin = at
             while at < end and NAME[at[0]]:
@@ -240,7 +257,7 @@ cdef class Sheet:
             at += 1
 
     cdef Py_ssize_t _read_fields(self, Item *item, dict fields, unsigned char *names) except -1:
-        """The same of a mapping of texts, which must stay as it is."""
+        """The same of a mapping of texts."""
         cdef Py_ssize_t size, number, used = 0
         cdef Text at
         cdef int classes
@@ -269,13 +286,70 @@ cdef class Sheet:
             self._add(item, at, size, classes)
         return used
 
+    cdef Py_ssize_t _read_line(self, Item *item, bytes line, unsigned char *names) except -1:
+        """The same of a line of JSON: one object of texts without escapes."""
+        cdef Text at = <Text>PyBytes_AS_STRING(line)
+        cdef Text end = at + PyBytes_GET_SIZE(line)
+        cdef Text begin
+        cdef Py_ssize_t name, used = 0
+        cdef int classes, met = 0
+        at = _next(at, end)
+        if at == end or at[0] != 123:
+            return 0
+        while True:
+            at = _next(at + 1, end)
+            if at == end or at[0] != 34:
+                return 0
+            at += 1
+            begin = at
+            while at < end and NAME[at[0]]:
+                at += 1
+            name = at - begin
+            if at == end or at[0] != 34 or name == 0 or name > MAX_NAME_BYTES:
+                return 0
+            if item.count == MAX_NAMES or used + name + 1 > MAX_NAMES_BYTES:
+                return 0
+            memcpy(names + used, begin, name)
+            used += name
+            names[used] = 10
+            used += 1
+            at = _next(at + 1, end)
+            if at == end or at[0] != 58:
+                return 0
+            at = _next(at + 1, end)
+            if at == end or at[0] != 34:
+                return 0
+            at += 1
+            begin = at
+            classes = 0
+            while at < end and not CLASS[at[0]] & (ESCAPED | CONTROL):
+                classes |= CLASS[at[0]]
+                at += 1
+            if at == end or at[0] != 34:
+                return 0
+            self._add(item, begin, at - begin, classes)
+            met |= classes
+            at = _next(at + 1, end)
+            if at == end:
+                return 0
+            if at[0] != 44:
+                break
+        if at[0] != 125 or _next(at + 1, end) != end:
+            return 0
+        if met & HIGH:  # JSON that is not UTF-8 is none, wherever it stands
+            try:
+                PyUnicode_DecodeUTF8(PyBytes_AS_STRING(line), PyBytes_GET_SIZE(line), NULL)
+            except UnicodeDecodeError:
+                return 0
+        return used
+
     def decide(self, packed):
         """What of it is a conversion, as the queue takes it, by place; None for what is left to others. `packed`: the
         clicks by id, as they are cached."""
         cdef Py_ssize_t place
         entries = [None] * self._count
         for place in range(self._count):
-            click_id = self.click_ids[place]
+            click_id = self._click_ids[place]
             if click_id is not None:
                 click = packed.get(click_id)
                 if click is not None:
@@ -301,7 +375,7 @@ cdef class Sheet:
         cdef Priced priced
         cdef Layout layout
         cdef Buffer *line = &self._line
-        cdef bytes status, amounts, fact, digest, key
+        cdef bytes status, amounts, fact, digest, key, postback_id
 
         if not _unpack(packed, &campaign_id, &publisher_id, &clicked_ms, country):
             return None
@@ -318,7 +392,10 @@ cdef class Sheet:
             if not _is_kept(slots + layout.kept[number]):
                 return None
 
+        postback_id = receipt.postback_id
         received_us = receipt.received_us
+        if postback_id is None or len(postback_id) != 16 or received_us < 0:
+            return None
         received_ms = received_us // 1000
         if received_ms - clicked_ms > campaign.window_ms:
             return None
@@ -412,7 +489,7 @@ cdef class Sheet:
         else:
             field = None
             _put_byte(line, 117)
-            _put_bytes(line, receipt.postback_id)
+            _put_bytes(line, postback_id)
         identity = _copy_identity()
         identity.update(PyBytes_FromStringAndSize(<const char *>line.at, line.size))
         digest = identity.digest()
@@ -420,7 +497,7 @@ cdef class Sheet:
 
         # The line, in the order of `storage.records.COLUMNS`.
         line.size = 0
-        _put_uuid(line, <Text>PyBytes_AS_STRING(receipt.postback_id))
+        _put_uuid(line, <Text>PyBytes_AS_STRING(postback_id))
         _put_byte(line, 9)
         _put_number(line, received_us)
         _put_bytes(line, priced.before)
@@ -492,11 +569,13 @@ cdef class Sheet:
             clicked_ms + campaign.window_ms,
             _conversion,
             PyBytes_FromStringAndSize(<const char *>line.at, line.size),
-            receipt.postback_id[16 - _token_bytes:],
+            postback_id[16 - _token_bytes:],
         )
 
     def outcome(self, Py_ssize_t place, verdict):
         """What is answered, of what was decided here, once the queue has, or has not, taken it."""
+        if not 0 <= place < self._count or self._conversion_ids[place] is None:
+            raise IndexError("nothing was decided here")
         if verdict is _accepted:
             result = _result_accepted
         elif verdict is _duplicate:
@@ -508,10 +587,17 @@ cdef class Sheet:
         return Outcome(result, self._conversion_ids[place], None, None, self._profiles[place])
 
 
+cdef inline Text _next(Text at, Text end):
+    """Past what JSON takes for blanks."""
+    while at < end and (at[0] == 32 or 9 <= at[0] <= 10 or at[0] == 13):
+        at += 1
+    return at
+
+
 cdef str _conversion_id(long long clicked_ms, bytes digest):
     """See `dedup.policy.conversion_id`."""
     cdef Text bits = <Text>PyBytes_AS_STRING(digest)
-    cdef unsigned int top = bits[0] << 24 | bits[1] << 16 | bits[2] << 8 | bits[3]
+    cdef unsigned int top = <unsigned int>bits[0] << 24 | bits[1] << 16 | bits[2] << 8 | bits[3]
     cdef unsigned char data[16]
     cdef unsigned char text[37]
     cdef Buffer buffer
@@ -546,6 +632,8 @@ cdef bint _unpack(bytes packed, long long *campaign_id, long long *publisher_id,
         if at == begin or at == end or at[0] != 44:
             return False
         at += 1
+    if numbers[2] >> 48:  # more than a conversion's id has room for
+        return False
     campaign_id[0], publisher_id[0], clicked_ms[0] = numbers[0], numbers[1], numbers[2]
     country[0] = country[1] = 0
     if end - at == 2 and 65 <= at[0] <= 90 and 65 <= at[1] <= 90:
@@ -560,7 +648,11 @@ cdef Layout _layout(AdvertiserPlan advertiser, bytes listed):
     if found is advertiser:
         if len(advertiser.layouts) >= LISTS_REMEMBERED:
             advertiser.layouts.clear()
-        found = advertiser.layouts[listed] = advertiser.layout(_split(listed))
+        names = _split(listed)
+        found = advertiser.layout(names)
+        if found is not None:
+            (<Layout?>found).check(len(names))
+        advertiser.layouts[listed] = found
     return found
 
 
@@ -597,7 +689,7 @@ cdef class Plain:
         self._click_places = {}
         self._campaigns = {}
 
-    def read(self, list arrivals):
+    def read(self, arrivals):
         """What of a batch is plain."""
         return Sheet(self, arrivals)
 
@@ -610,7 +702,11 @@ cdef class Plain:
             self._click_places[listed] = None
             return -1
         if found is None:
-            found = self._click_places[listed] = self._find_click(_split(listed))
+            names = _split(listed)
+            found = self._find_click(names)
+            if not -1 <= found < len(names):
+                raise ValueError("a place beyond the names")
+            self._click_places[listed] = found
         return found
 
     cdef CampaignPlan _campaign(self, long long campaign_id):

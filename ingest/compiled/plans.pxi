@@ -9,15 +9,26 @@ cdef class Layout:
     cdef int kept[MAX_PARAMS]
     cdef list keys
 
-    def __init__(self, tuple fields, list params):
+    def __init__(self, tuple fields not None, list params not None):
         cdef int number
         if len(fields) != FIELDS_COUNT or len(params) > MAX_PARAMS:
             raise ValueError("a layout of other fields, or of too many params")
         for number in range(FIELDS_COUNT):
             self.fields[number] = fields[number]
-        self.keys = [key for key, _ in params]
+        self.keys = [<bytes?>key for key, _ in params]
         for number in range(len(params)):
             self.kept[number] = params[number][1]
+
+    cdef int check(self, Py_ssize_t count) except -1:
+        """That no place is beyond `count` names: where the values are, nothing looks again."""
+        cdef int number
+        for number in range(FIELDS_COUNT):
+            if not -1 <= self.fields[number] < count:
+                raise ValueError("a place beyond the names")
+        for number in range(len(self.keys)):
+            if not 0 <= self.kept[number] < count:
+                raise ValueError("a place beyond the names")
+        return 0
 
 
 cdef class Priced:
@@ -30,7 +41,7 @@ cdef class Priced:
     cdef bytes before, after, amounts
     cdef object price
 
-    def __init__(self, bytes before, bytes after, bytes amounts, price):
+    def __init__(self, bytes before not None, bytes after not None, bytes amounts, price):
         self.before, self.after, self.amounts, self.price = before, after, amounts, price
 
 
@@ -43,7 +54,7 @@ cdef class GoalPlan:
     cdef object priced
     cdef dict known
 
-    def __init__(self, long long goal_id, policy, bytes status, priced):
+    def __init__(self, long long goal_id, policy, bytes status not None, priced):
         self.id = goal_id
         self.id_text = b"%d" % goal_id
         self.is_once, self.is_always = policy is _no, policy is _yes
@@ -74,7 +85,18 @@ cdef class CampaignPlan:
     cdef GoalPlan default_goal
     cdef object convert
 
-    def __init__(self, advertiser, long long window_ms, long long min_age_ms, bytes currency, goals, default_goal, convert):
+    def __init__(
+        self,
+        AdvertiserPlan advertiser not None,
+        long long window_ms,
+        long long min_age_ms,
+        bytes currency not None,
+        dict goals not None,
+        GoalPlan default_goal,
+        convert,
+    ):
+        if len(currency) != 3:
+            raise ValueError("a currency of more or fewer than three letters")
         self.advertiser, self.window_ms, self.min_age_ms = advertiser, window_ms, min_age_ms
         self.currency, self.goals, self.default_goal, self.convert = currency, goals, default_goal, convert
 

@@ -34,9 +34,11 @@ CREATE TEMP TABLE IF NOT EXISTS incoming_v1 (
     remote_ip           inet,
     params              jsonb
 ) ON COMMIT DELETE ROWS;
+-- With the default of 4 MB a batch of long rows, up to 8 MiB, would be sorted and shown to the triggers through files.
+SET LOCAL work_mem = '16MB';
 
 -- name: insert_conversions
--- In key order, or writers that share keys would deadlock; of a key's rows the earliest stays.
+-- In key order, or writers that share keys would deadlock. `unless_present` may follow.
 INSERT INTO conversions (
     conversion_id, clicked_at, received_at, advertiser_id, publisher_id, campaign_id, goal_id, goal_value, goal_version,
     click_id, txn_id, status, status_given, reason, country, currency, sale_amount, revenue, payout, original_amount,
@@ -66,10 +68,10 @@ SELECT
 FROM incoming_v1
 WHERE kind = 'c1'
 ORDER BY conversion_id, received_us
-ON CONFLICT DO NOTHING;
 
 -- name: insert_log
--- What is neither a conversion nor parked. A row that is there already is the same entry, delivered again.
+-- What is neither a conversion nor parked. `unless_present` may follow: a row that is there already is the same entry,
+-- delivered again.
 INSERT INTO postback_log (
     log_id, received_at, outcome, reason, advertiser_id, campaign_id, click_id, goal_value, txn_id, conversion_id,
     remote_ip, params
@@ -89,6 +91,10 @@ SELECT
 FROM incoming_v1
 WHERE kind NOT IN ('c1', 'p1')
 ORDER BY log_id, received_us
+
+-- name: unless_present
+-- The end of both where a row may be there already, or twice in the batch: then the earliest stays. Postgres looks each
+-- key up first, and notes in its log of each new row that it may stay: a sixth of what the statement costs.
 ON CONFLICT DO NOTHING;
 
 -- name: insert_parked

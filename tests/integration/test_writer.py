@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from decimal import Decimal
 from random import Random
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 
-from storage.batch_store import BatchCounts
+from storage.batch_store import BatchCounts, BatchStore
 from storage.postgres import Pool
 from storage.queue import Entry, queue_key
 from storage.records import Kind, Record, encode
@@ -135,6 +136,39 @@ async def test_of_repeats_in_one_batch_the_earliest_stays(pool: Pool) -> None:
     assert counts == BatchCounts(read=3, new=1, present=2, logged=2)
     assert await pool.fetchval("SELECT extract(epoch FROM received_at) * 1000000 FROM conversions") == RECEIVED_US + 1
     assert [row[:2] for row in await log_rows(pool)] == [(2, "duplicate"), (3, "duplicate")]
+
+
+TRIES = """
+CREATE SEQUENCE tries;
+CREATE FUNCTION count_tries() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM nextval(''tries''); RETURN NULL; END';
+CREATE TRIGGER tries BEFORE INSERT ON %s FOR EACH STATEMENT EXECUTE FUNCTION count_tries();
+"""
+"""Counts statements: what a sequence gave is not taken back when a transaction is."""
+
+
+@pytest.mark.parametrize(("kind", "table"), [(Kind.CONVERSION, "conversions"), (Kind.DUPLICATE, "postback_log")])
+async def test_of_batches_with_repeats_the_first_alone_is_tried_twice(pool: Pool, kind: Kind, table: str) -> None:
+    await store(pool, [entry(conversion(99), kind)])  # and its partition is there
+    await pool.execute(TRIES % table)
+    batches = BatchStore(pool)
+    stored = []
+    for numbers in (range(10), range(10, 20), range(5, 15), range(18, 22), range(22, 30), range(30, 40), range(35, 42)):
+        counts = await store(pool, [entry(conversion(number), kind) for number in numbers], batches)
+        stored.append((counts.new + counts.logged, await pool.fetchval("SELECT last_value FROM tries")))
+    # New, new, refused and tried again, some repeats, none but who knows, new, refused again.
+    assert stored == [(10, 1), (10, 2), (0, 4), (2, 5), (8, 6), (10, 7), (2, 9)]
+    others = {"conversions", "postback_log"} - {table}
+    assert [await count(pool, each) for each in (table, *others)] == [43, 0]
+
+
+async def test_batches_that_overlap_are_stored_side_by_side(pool: Pool) -> None:
+    random = Random(5)
+    batches = [random.sample(range(600), 400) for _ in range(8)]
+    done = await asyncio.gather(*(store(pool, [entry(conversion(number)) for number in some]) for some in batches))
+    distinct = len({number for some in batches for number in some})
+    assert sum(counts.new for counts in done) == distinct == await count(pool, "conversions")
+    assert sum(counts.present for counts in done) == 3_200 - distinct
+    assert await pool.fetchval("SELECT sum(conversions) FROM rollup_conversions") == distinct
 
 
 async def test_poison_rows_are_set_aside_one_by_one(redis: Redis, pool: Pool) -> None:

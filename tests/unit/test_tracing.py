@@ -25,7 +25,7 @@ from dedup.port import CachedClick, QueueUnavailableError, Verdict
 from dedup.port import Entry as Claim
 from ingest import tracing as module
 from ingest.app import traced_of
-from ingest.arrival import Arrival, Receipt, Unread
+from ingest.arrival import Arrival, Receipt, Waiting
 from ingest.clicks import Click
 from ingest.config import Config, TracingConfig
 from ingest.orders import Orders, Role
@@ -93,7 +93,7 @@ class World:
     async def _look_up(self, click_ids: Sequence[str]) -> dict[str, Click]:
         return {}
 
-    async def _record(self, arrivals: Sequence[Arrival | Unread]) -> list[Outcome]:
+    async def _record(self, arrivals: Sequence[Waiting]) -> list[Outcome]:
         """As the recorder does it."""
         await self.port.clicks([SECRET] * len(arrivals))
         await asyncio.create_task(_of(self.look_up([SECRET])))
