@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
 
+from storage.dead_letters import read_dead_letter
 from storage.postgres import Connection, Pool, Row, borrowed
-from storage.queue import Client, queue_key
+from storage.queue import Client, Entry, queue_key, read_entry
 from storage.records import COLUMNS, Kind
 from storage.sqlfiles import queries
 
-MAX_READ: Final = 1_000
-"""Queue entries in one read."""
+MAX_READ: Final = 500
+"""Queue entries in one read: 8 MiB, as blocks are made."""
 MAX_IDS: Final = 5_000
 """Conversions in one look-up."""
 
@@ -80,14 +81,19 @@ async def queued_conversions(client: Client, partitions: int, campaigns: Collect
     found: dict[str, Queued] = {}
     for partition in range(partitions):
         async for entry in _entries(client, queue_key(partition)):
-            payload = entry.get(_CONVERSION)
-            one = read_conversion(payload) if payload is not None else None
-            if one is not None and one.campaign_id in campaigns:
-                found.setdefault(one.conversion_id, one)
+            for one in _conversions(entry):
+                if one.campaign_id in campaigns:
+                    found.setdefault(one.conversion_id, one)
     return list(found.values())
 
 
-async def _entries(client: Client, key: str) -> AsyncIterator[dict[bytes, bytes]]:
+def _conversions(entry: Entry) -> Iterator[Queued]:
+    for row in entry.split():
+        if row.kind == _CONVERSION and (one := read_conversion(row.payload)) is not None:
+            yield one
+
+
+async def _entries(client: Client, key: str) -> AsyncIterator[Entry]:
     after = "-"
     newest: Any = await client.xrevrange(key, count=1)
     if not newest:
@@ -95,8 +101,8 @@ async def _entries(client: Client, key: str) -> AsyncIterator[dict[bytes, bytes]
     last = newest[0][0].decode()
     while True:
         part: Any = await client.xrange(key, min=after, max=last, count=MAX_READ)
-        for _, fields in part:
-            yield fields
+        for entry_id, fields in part:
+            yield read_entry(entry_id, fields)
         if len(part) < MAX_READ:
             return
         after = f"({part[-1][0].decode()}"
@@ -142,7 +148,9 @@ async def stored_tallies(
             found = await connection.fetch(sql["stored"], part, [_clicked_ms(one) for one in part])
             known.update((row[0], row[1]) for row in found)
         dead = await connection.fetch(sql["dead"])
-    letters = [one for row in dead if (one := read_conversion(row[0])) is not None and one.campaign_id == campaign_id]
+    letters = [
+        one for row in dead for one in _conversions(read_dead_letter(row).entry) if one.campaign_id == campaign_id
+    ]
     return Stored([_tally(row) for row in rows], known, letters)
 
 
