@@ -9,7 +9,7 @@ CONFIG := $(wildcard config.toml)
 AGAIN := $(if $(wildcard ingest/compiled/*.so),$(if $(filter no,$(POSTBACK_COMPILED)),again),again)
 COMPILED := hatch_build.py $(wildcard ingest/compiled/*.pyx ingest/compiled/*.pxi)
 
-.PHONY: help install run test soak lint format types unit integration bench profile clean again
+.PHONY: help install run test sanitize soak lint format types unit integration bench profile clean again
 
 help:
 	@echo "make run      build the environment, start everything with a sample campaign on http://127.0.0.1:8080"
@@ -42,6 +42,9 @@ run: install
 
 test: lint types .venv/compiled
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+sanitize: .venv/tested
+	$(BIN)/python -m tests.compiled_sanitized $(SANITIZE)
 
 soak: .venv/tested .venv/compiled
 	$(BIN)/python -m tests.fault.soak $(SOAK)

@@ -20,6 +20,8 @@ from ingest.wire import FIELDS
 from storage.records import NULL, escape
 
 _ACTIVE: Final = Status.ACTIVE
+_LONGEST_MS: Final = 2**48
+"""Windows and least ages beyond are computed by the rules alone, which have no largest number."""
 
 
 def make_plain(snapshot: Snapshot, rules: Rules) -> Plain:
@@ -53,6 +55,10 @@ class _Planner:
             return None
         if any(goal.caps for goal in campaign.goals.values()):
             return None
+        window_ms = self._rules.window_ms if campaign.window_ms is None else campaign.window_ms
+        min_age_ms = self._rules.min_age_ms if campaign.min_age_ms is None else campaign.min_age_ms
+        if max(window_ms, min_age_ms) > _LONGEST_MS:
+            return None
         goals = {
             value.encode(): self._goal(campaign, goal)
             for value, goal in campaign.goals.items()
@@ -61,8 +67,8 @@ class _Planner:
         default = campaign.default_goal
         return CampaignPlan(
             self._advertiser(advertiser),
-            self._rules.window_ms if campaign.window_ms is None else campaign.window_ms,
-            self._rules.min_age_ms if campaign.min_age_ms is None else campaign.min_age_ms,
+            window_ms,
+            min_age_ms,
             campaign.currency.encode(),
             goals,
             self._goal(campaign, default) if default is not None and default.status is _ACTIVE else None,

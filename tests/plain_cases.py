@@ -4,30 +4,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from json import dumps
 from typing import Final, TypeVar
 from urllib.parse import quote
 
 from hypothesis import strategies as st
 
-from dedup.policy import TrackMultiple
 from dedup.port import Entry, Verdict
 from ingest.addresses import Addresses
-from ingest.arrival import Arrival, Receipt, Unread, read_all
+from ingest.arrival import Arrival, Receipt, Unread, UnreadLine, Waiting, read_all
 from ingest.bodies import Fault, Nested, Sent, plain, read_fields
 from ingest.catalog import (
-    Advertiser,
     Campaign,
-    ExchangeRates,
-    Goal,
-    GoalType,
-    PayoutOf,
-    Profile,
-    Rate,
-    RateKey,
     Snapshot,
-    Status,
-    Terms,
 )
 from ingest.clicks import pack_click, unpack_click
 from ingest.decide import Rules
@@ -38,22 +28,20 @@ from ingest.recorder import all_click_ids, choose_click_id, decide_arrival, entr
 from ingest.signatures import Signed
 from ingest.times import EARLIEST_MS, END_MS
 from ingest.wire import STANDARD_ALIASES
-from storage.statuses import held
-from tests.catalogs import CLICKED_MS, advertiser, campaign, goal, snapshot
+from tests.catalogs import CLICKED_MS
+from tests.plain_catalogs import catalog_of, usually
 from tests.plain_values import (
     ADDRESSES,
     AMOUNTS,
-    CAP,
     CLICK_IDS,
     CURRENCIES,
-    GOALS,
     MACROS,
     MIN_AGE_MS,
-    NANOS,
     ODD_VALUES,
     OWN_NAMES,
     PACKED,
     PARAM_NAMES,
+    RAW_JSON,
     RAW_VALUES,
     SAID_GOALS,
     STATUSES,
@@ -74,7 +62,7 @@ class Case:
     catalog: Snapshot
     rules: Rules
     packed: Packed
-    arrivals: list[Arrival | Unread]
+    arrivals: list[Waiting]
 
 
 def mostly(usual: T, *others: T, share: int = 9) -> st.SearchStrategy[T]:
@@ -95,7 +83,7 @@ class Ruled:
     outcome: Callable[[Verdict], Outcome] | None = None
 
 
-def ruled(waiting: Arrival | Unread, packed: Mapping[str, bytes | None], catalog: Snapshot, rules: Rules) -> Ruled:
+def ruled(waiting: Waiting, packed: Mapping[str, bytes | None], catalog: Snapshot, rules: Rules) -> Ruled:
     """As the recorder asks them, one at a time."""
     (arrival,) = read_all([waiting])
     standard, own = found = catalog.reading(None).click_ids(arrival.sent)
@@ -138,94 +126,6 @@ def check(plain_code: Plain, case: Case) -> list[Entry | None]:
         for verdict in Verdict:
             assert outcomes[verdict][place] == by_rule.outcome(verdict)
     return entries
-
-
-# Catalogs -------------------------------------------------------------------------------------------------------------
-
-
-def catalog_of(number: int) -> Snapshot:
-    """One of endless catalogs: made of a number, since it would take long to draw each of its parts."""
-    rng = random.Random(number)
-    made = [_campaign(rng, place) for place in range(1, rng.randint(3, 4))]
-    exchange = {
-        ("EUR", "USD"): ExchangeRates((CLICKED_MS, CLICKED_MS + 1000), (rng.choice(NANOS), rng.choice(NANOS))),
-        ("USD", "EUR"): ExchangeRates((0,), (rng.choice(NANOS),)),
-        ("XYZ", "USD"): ExchangeRates((0,), (rng.choice(NANOS),)),
-        ("GBP", "USD"): ExchangeRates((), ()),
-    }
-    catalog = snapshot(*made, exchange_rates=exchange)
-    return replace(catalog, has_caps=any(one.caps for of in made for one in of.goals.values()))
-
-
-def _usually(rng: random.Random, usual: T, *others: T, share: float = 0.85) -> T:
-    return usual if not others or rng.random() < share else rng.choice(others)
-
-
-def _terms(rng: random.Random) -> Terms:
-    fixed_micros = _usually(rng, 2_000_000, 0, 1, 10**18 - 1, 10**18, rng.randrange(10**18))
-    return Terms(fixed_micros, _usually(rng, 0, 1, 10_000_000, 33_333_333, 100_000_000, 10**10 - 1, share=0.6))
-
-
-def _rate(rng: random.Random) -> Rate:
-    return Rate(_terms(rng), _terms(rng), rng.choice(list(PayoutOf)))
-
-
-def _state(rng: random.Random) -> Status:
-    return _usually(rng, Status.ACTIVE, Status.PAUSED, Status.ARCHIVED, share=0.93)
-
-
-def _goal(rng: random.Random, goal_id: int, value: str) -> Goal:
-    rates: dict[RateKey, Rate] = {
-        (rng.choice((None, 10, 11)), rng.choice((None, "US", "CA"))): _rate(rng) for _ in range(rng.randint(0, 2))
-    }
-    if rng.random() < 0.8:
-        rates[None, None] = _rate(rng)
-    if rng.random() < 0.5:
-        rates = {key: Rate(Terms(rng.randrange(10**7)), Terms(rng.randrange(10**7))) for key in rates}
-    made = goal(
-        goal_id,
-        value,
-        rates=rates,
-        kind=_usually(rng, GoalType.PUBLIC, GoalType.PRIVATE, share=0.7),
-        publishers=[10],
-        track_multiple=rng.choice(list(TrackMultiple)),
-        status=_state(rng),
-        version=rng.choice([1, 2**31 - 1]),
-    )
-    implied = rng.choice(["approved", "pending", held(86_400_000)])
-    return replace(made, caps=(CAP,) if rng.random() < 0.02 else (), implied_status=implied)
-
-
-def _advertiser(rng: random.Random, number: int) -> Advertiser:
-    fields = sorted(set(STANDARD_ALIASES.values()))
-    own = rng.sample(OWN_NAMES, rng.randint(0, 3))
-    made = advertiser(
-        advertiser_id=number,
-        tokens=rng.choice([(), (), TOKENS[:1], TOKENS]),
-        aliases={name: rng.choice(fields) for name in own},
-        profile=rng.choice(list(Profile)),
-        signing_secrets=_usually(rng, (), ("0123456789abcdef",), share=0.95),
-        networks=_usually(rng, (), ("192.0.2.0/24",), share=0.97),
-    )
-    return replace(made, rate_limit=_usually(rng, None, 1, share=0.95))
-
-
-def _campaign(rng: random.Random, number: int) -> Campaign:
-    values = {value.casefold(): value for value in rng.sample(GOALS, rng.randint(1, 3))}
-    goals = [_goal(rng, 1000 * number + place, value) for place, value in enumerate(values.values())]
-    return campaign(
-        *goals,
-        default=rng.choice([goals[0], goals[-1], None]),
-        campaign_id=99 + number,
-        of=_advertiser(rng, number),
-        currency=_usually(rng, "USD", "EUR", "JPY", "usd", "XXX", "US"),
-        status=_state(rng),
-        window_ms=_usually(rng, None, 1000, 0, 3650 * 86_400_000, share=0.9),
-        min_age_ms=_usually(rng, None, 0, 1, 1000),
-    )
-
-
-catalogs = st.integers(0, 2**32).map(catalog_of)
 
 
 # Postbacks ------------------------------------------------------------------------------------------------------------
@@ -337,6 +237,21 @@ def queries(draw: st.DrawFn, pairs: list[tuple[str, str]]) -> str:
 
 
 @st.composite
+def lines(draw: st.DrawFn, pairs: list[tuple[str, str]]) -> bytes:
+    """A line of NDJSON, spelt in one of many ways, and not always JSON."""
+    is_ascii = draw(mostly(False, True, share=4))
+    comma, colon = draw(mostly((",", ":"), (", ", ": "), ("\t,\r", " :\t"), share=2))
+    members = [
+        f"{dumps(name, ensure_ascii=is_ascii)}{colon}{dumps(value, ensure_ascii=is_ascii)}" for name, value in pairs
+    ]
+    line = ("{" + comma.join(members) + "}").encode("utf-8", "surrogatepass")
+    for _ in range(draw(mostly(0, 1, 2, share=4))):
+        at = draw(st.integers(0, len(line)))
+        line = line[:at] + draw(st.sampled_from(RAW_JSON)) + line[at + draw(st.integers(0, 1)) :]
+    return line
+
+
+@st.composite
 def receipts(draw: st.DrawFn) -> Receipt:
     """Received at and about the edges of windows and of least ages, at any microsecond."""
     edges = (WINDOW_MS, 1000, MIN_AGE_MS, 0)
@@ -347,7 +262,7 @@ def receipts(draw: st.DrawFn) -> Receipt:
 
 
 @st.composite
-def arrivals(draw: st.DrawFn, catalog: Snapshot, packed: Packed) -> Arrival | Unread:
+def arrivals(draw: st.DrawFn, catalog: Snapshot, packed: Packed) -> Waiting:
     """As the advertiser of some click's campaign may send it."""
     click_id = draw(st.sampled_from(CLICK_IDS))
     of = catalog.campaigns[
@@ -355,11 +270,14 @@ def arrivals(draw: st.DrawFn, catalog: Snapshot, packed: Packed) -> Arrival | Un
     ]
     pairs = draw(pairs_of_one(of, click_id))
     receipt = draw(receipts())
-    kind = draw(st.sampled_from(["unread", "unread", "mapping", "mapping", "read", "pairs"]))
+    kind = draw(st.sampled_from(["unread", "unread", "mapping", "mapping", "line", "line", "read", "pairs"]))
     sent: Sent
     match kind:
         case "unread":
             return Unread(receipt, draw(queries(pairs)))
+        case "line":
+            signed = draw(mostly(None, Signed(b"", (), 0), share=12))
+            return UnreadLine(receipt, draw(lines(pairs)), draw(mostly(None, "k", "", share=12)), signed)
         case "read":
             sent = read_fields(draw(queries(pairs)))
         case "mapping":
@@ -383,7 +301,7 @@ def clicks(draw: st.DrawFn) -> Packed:
     rng = random.Random(draw(st.integers(0, 2**32)))
     packed: Packed = {}
     for click_id in CLICK_IDS:
-        campaign_id = _usually(rng, rng.choice([100, 101]), 999, share=0.97)
+        campaign_id = usually(rng, rng.choice([100, 101]), 999, share=0.97)
         country = rng.choice(["US", "US", "CA", "DE", None])
         packed[click_id] = pack_click(campaign_id, rng.choice([10, 11]), CLICKED_MS, country)
     if draw(mostly(False, True, share=3)):
@@ -396,15 +314,16 @@ def clicks(draw: st.DrawFn) -> Packed:
 @st.composite
 def all_rules(draw: st.DrawFn) -> Rules:
     return Rules(
-        draw(mostly(WINDOW_MS, 0, 1000, share=20)),
+        draw(mostly(WINDOW_MS, 0, 1000, 2**48, 2**63 - 1, 10**20, share=10)),
         draw(mostly(0, MIN_AGE_MS, share=4)),
+        draw(st.sampled_from([0, 0, 1000])),
         addresses=draw(st.sampled_from(Addresses)),
     )
 
 
 @st.composite
 def cases(draw: st.DrawFn, most: int = 4) -> Case:
-    catalog, packed = draw(catalogs), draw(clicks())
+    catalog, packed = catalog_of(draw(st.integers(0, 2**32))), draw(clicks())
     return Case(
         catalog,
         draw(all_rules()),

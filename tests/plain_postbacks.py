@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +11,7 @@ from urllib.parse import quote
 
 from dedup.policy import TrackMultiple
 from ingest.addresses import Addresses
-from ingest.arrival import Arrival, Receipt, Unread
+from ingest.arrival import Arrival, Receipt, Unread, UnreadLine, Waiting
 from ingest.bodies import Fields, pairs_of
 from ingest.catalog import ExchangeRates, GoalType, PayoutOf, Profile, Rate, Snapshot, Terms
 from ingest.clicks import pack_click
@@ -44,6 +45,12 @@ def as_query(rng: random.Random, sent: dict[str, str]) -> str:
     pieces = [f"{name}={quote(value, safe=safe)}" for name, value in sent.items()]
     query = "&".join(pieces)
     return query.replace("%20", "+") if rng.random() < 0.5 else query
+
+
+def as_line(rng: random.Random, sent: dict[str, str]) -> bytes:
+    """The same as a line of JSON."""
+    separators = rng.choice([(",", ":"), (", ", ": ")])
+    return json.dumps(sent, ensure_ascii=False, separators=separators).encode() + rng.choice([b"", b"\r", b" "])
 
 
 def plain_catalog(rng: random.Random) -> Snapshot:
@@ -130,12 +137,17 @@ def plain_case(seed: int, count: int = 12) -> Case:
         )
         for place, click_id in enumerate(CLICK_IDS)
     }
-    waiting: list[Arrival | Unread] = []
+    waiting: list[Waiting] = []
     for _ in range(count):
         place = rng.randrange(len(CLICK_IDS))
         sent = plain_postback(rng, CLICK_IDS[place], place % 2 == 1, random.Random(rng.randrange(8) + seed))
         receipt = Receipt(rng.randbytes(16), (CLICKED_MS + 1500) * 1000 + rng.randrange(1000), rng.choice(ADDRESSES))
-        waiting.append(Arrival(receipt, sent) if rng.random() < 0.5 else Unread(receipt, as_query(rng, sent)))
+        forms: list[Waiting] = [
+            Arrival(receipt, sent),
+            Unread(receipt, as_query(rng, sent)),
+            UnreadLine(receipt, as_line(rng, sent)),
+        ]
+        waiting.append(rng.choice(forms))
     return Case(catalog, Rules(WINDOW_MS, addresses=rng.choice(list(Addresses))), packed, waiting)
 
 
@@ -146,7 +158,11 @@ def nearly_plain_case(seed: int) -> Case:
     return replace(case, arrivals=[_changed(rng, one) for one in case.arrivals])
 
 
-def _changed(rng: random.Random, one: Arrival | Unread) -> Arrival | Unread:
+def _changed(rng: random.Random, one: Waiting) -> Waiting:
+    if isinstance(one, UnreadLine):
+        at = rng.randrange(len(one.line))
+        new = rng.choice([b"", *map(bytes, zip(b'"\\{}[]:, \t\x00\x7f\x80\xc3\xff%1n', strict=True)), rng.randbytes(1)])
+        return UnreadLine(one.receipt, (one.line[:at] + new + one.line[at + rng.randint(0, 1) :]).replace(b"\n", b""))
     if isinstance(one, Unread):
         return Unread(one.receipt, _change(rng, one.query, '&=%+0aF{ "\\'.replace(" ", "") + rng.choice(_VISIBLE)))
     sent = dict(pairs_of(one.sent))

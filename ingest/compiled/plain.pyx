@@ -294,11 +294,13 @@ cdef class Sheet:
 
     cdef Py_ssize_t _read_line(self, Item *item, bytes line, unsigned char *names) except -1:
         """The same of a line of JSON: one object of texts without escapes."""
-        cdef Text at = <Text>PyBytes_AS_STRING(line)
-        cdef Text end = at + PyBytes_GET_SIZE(line)
-        cdef Text begin
+        cdef Text at, end, begin
         cdef Py_ssize_t name, used = 0
         cdef int classes, met = 0
+        if line is None:
+            return 0
+        at = <Text>PyBytes_AS_STRING(line)
+        end = at + PyBytes_GET_SIZE(line)
         at = _next(at, end)
         if at == end or at[0] != 123:
             return 0
@@ -374,6 +376,8 @@ cdef class Sheet:
         cdef Slot upper
         cdef unsigned char code[3]
         cdef long long clicked_ms, campaign_id, publisher_id, received_us, received_ms, micros, event_ms = -1
+        cdef unsigned long long sale_micros = 0, rate_nanos = 0
+        cdef bint is_converted = False
         cdef int number
         cdef unsigned char country[2]
         cdef CampaignPlan campaign
@@ -435,7 +439,6 @@ cdef class Sheet:
 
         # The sale: in the campaign's currency, or converted.
         fact = b""
-        converted = None
         micros = -1
         amounts = priced.amounts
         if layout.fields[SALE_AMOUNT] < 0:
@@ -463,11 +466,13 @@ cdef class Sheet:
                     converted = campaign.convert(said, micros, received_ms)
                     if converted is None:
                         return None
+                    sale_micros, rate_nanos = converted
+                    is_converted = True
             else:
                 _put_bytes(line, campaign.currency)
             fact = PyBytes_FromStringAndSize(<const char *>line.at, line.size)
         if amounts is None:
-            amounts = priced.price(converted[0] if converted is not None else max(0, micros))
+            amounts = priced.price(sale_micros if is_converted else <unsigned long long>micros)
             if amounts is None:
                 return None
 
@@ -520,8 +525,8 @@ cdef class Sheet:
         _put_byte(line, 9)
         _put_bytes(line, status)
         _put_bytes(line, priced.after)
-        if converted is not None:
-            _put_number(line, converted[0])
+        if is_converted:
+            _put_number(line, sale_micros)
         elif micros >= 0:
             _put_number(line, micros)
         else:
@@ -529,14 +534,14 @@ cdef class Sheet:
         _put_byte(line, 9)
         _put_bytes(line, amounts)
         _put_byte(line, 9)
-        if converted is None:
+        if not is_converted:
             _put(line, <Text>b"\\N\t\\N\t\\N\t", 9)
         else:
             _put_number(line, micros)
             _put_byte(line, 9)
             _put(line, code, 3)
             _put_byte(line, 9)
-            _put_number(line, converted[1])
+            _put_number(line, rate_nanos)
             _put_byte(line, 9)
         if event_ms < 0:
             _put_null(line)
