@@ -70,10 +70,10 @@ class Sample:
     def queued(self, entries: Sequence[Entry]) -> Iterator[SpanContext]:
         """The first spans of the chosen postbacks; each payload begins with its postback's id."""
         least = self._least_text
-        for row in chain.from_iterable(entry.split() for entry in entries):
-            if row.payload[_DIGITS_OF_TEXT] >= least:
+        for payload in chain.from_iterable(entry.payloads() for entry in entries):
+            if payload[_DIGITS_OF_TEXT] >= least:
                 try:
-                    context = first_span(UUID(row.payload[:36].decode("ascii")).bytes)
+                    context = first_span(UUID(payload[:36].decode("ascii")).bytes)
                 except ValueError:
                     continue  # no payload of ours: it is in dead_letters by now
                 if context.is_valid:

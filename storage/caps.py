@@ -16,6 +16,8 @@ from storage.sqlfiles import queries
 
 MAX_READ: Final = 500
 """Queue entries in one read: 8 MiB, as blocks are made."""
+MAX_ROWS: Final = 1_000
+"""Rows that are looked at before others have their turn."""
 MAX_IDS: Final = 5_000
 """Conversions in one look-up."""
 
@@ -94,7 +96,7 @@ def _conversions(entry: Entry) -> Iterator[Queued]:
 
 
 async def _entries(client: Client, key: str) -> AsyncIterator[Entry]:
-    after = "-"
+    after, looked_at = "-", 0
     newest: Any = await client.xrevrange(key, count=1)
     if not newest:
         return
@@ -102,11 +104,15 @@ async def _entries(client: Client, key: str) -> AsyncIterator[Entry]:
     while True:
         part: Any = await client.xrange(key, min=after, max=last, count=MAX_READ)
         for entry_id, fields in part:
-            yield read_entry(entry_id, fields)
+            entry = read_entry(entry_id, fields)
+            yield entry
+            looked_at += entry.rows
+            if looked_at >= MAX_ROWS:
+                looked_at = 0
+                await asyncio.sleep(0)
         if len(part) < MAX_READ:
             return
         after = f"({part[-1][0].decode()}"
-        await asyncio.sleep(0)
 
 
 def read_conversion(payload: bytes) -> Queued | None:

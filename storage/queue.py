@@ -66,6 +66,10 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
         """The lines of a block, without their newlines."""
         return self.payload.removesuffix(b"\n").split(b"\n")
 
+    def payloads(self) -> list[bytes]:
+        """The payload of each row."""
+        return [line.split(b"\t", 2)[-1] for line in self.lines()] if self.is_block else [self.payload]
+
     def split(self) -> list[Entry]:
         """Each of its rows by itself, under its id."""
         return [_row(self.id, line) for line in self.lines()] if self.is_block else [self]
@@ -225,4 +229,4 @@ def _row(entry_id: bytes, line: bytes) -> Entry:
     if len(columns) < 3 or columns[0] == _BLOCK:
         return Entry(entry_id, b"", line)
     kind, prior, payload = columns
-    return Entry(entry_id, kind, payload, unescape(prior.decode(errors="backslashreplace")).encode())
+    return Entry(entry_id, kind, payload, unescape(prior.decode(errors="backslashreplace")).encode() if prior else b"")

@@ -21,7 +21,8 @@
 --
 -- Returns one letter for each entry: a = accepted (or accepted before under the same token: not queued again),
 -- d = duplicate (the same fact is claimed), x = conflict (another fact is claimed); both are queued for the log. Returns
--- "" if the queue has no room for the batch: nothing was changed.
+-- "" if the queue has no room for the batch: nothing was changed. An error for a click's key that is no hash: the entries
+-- before it are claimed and queued.
 
 -- Local functions would cost a call of one entry half as much again: each, and each local that they share, is an object.
 
@@ -30,12 +31,16 @@ local queue, count = KEYS[1], KEYS[2]
 local entries = #KEYS - 2
 local most_rows, most_bytes, token_length = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 
--- As in storage/lua/backlog.lua. An entry has one row at least and `most_rows` at most, so a count that went wrong (keys
--- lost, a stream trimmed by hand) is bounded by the length, and right again once the queue was empty.
+-- An entry has one row at least and `most_rows` at most: so many at least and at most wait, whatever is counted (keys were
+-- lost, a stream was trimmed by hand). As in storage/lua/backlog.lua; here a count that cannot be is also put right.
 local length = call('XLEN', queue)
 local counted = call('HMGET', count, 'in', 'out')
 local came, went = tonumber(counted[1]) or 0, tonumber(counted[2]) or 0
-if math.max(length, math.min(came - went, length * most_rows)) + entries > tonumber(ARGV[1]) then
+local is_wrong = came - went > length * most_rows or (length == 0 and came ~= went)
+if is_wrong then
+    went = came - length * most_rows
+end
+if math.max(length, came - went) + entries > tonumber(ARGV[1]) then
     return ''
 end
 
@@ -112,8 +117,8 @@ end
 
 if queued > 0 then
     call('HSET', count, 'in', string.format('%.0f', came + queued))
-    if length == 0 and went ~= came then
-        call('HSET', count, 'out', string.format('%.0f', came))
+    if is_wrong then
+        call('HSET', count, 'out', string.format('%.0f', went))
     end
 end
 return problem or table.concat(letters)

@@ -463,6 +463,19 @@ async def test_a_wrong_count_is_bounded_by_the_length_and_heals(client: Client, 
     assert await waiting(client) == 300
 
 
+async def test_a_count_that_cannot_be_is_put_right_while_there_are_entries(client: Client) -> None:
+    """A queue may never be empty; what was once counted too much must not stay."""
+    dedup = deduplicator(client)
+    await dedup.claim([entry(field=None)])
+    await client.hset(COUNT, "in", "5000")
+    await dedup.claim([entry(field=None)])
+    assert await client.hgetall(COUNT) == {b"in": b"5001", b"out": b"%d" % (5000 - BLOCK_ROWS)}
+    queue = PartitionQueue(client, 0, "w")
+    await queue.create_group()
+    await queue.settle(await queue.read_new(1, None))
+    assert await read_backlog(client, 0) == Backlog(BLOCK_ROWS, 5001)
+
+
 async def test_entries_of_before_count_as_one_row_each_at_least(client: Client) -> None:
     dedup = deduplicator(client, max_backlog=10)
     for number in range(8):
