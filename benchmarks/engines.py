@@ -13,7 +13,8 @@ from redis.exceptions import ResponseError
 
 from benchmarks.measure import Cores, move_tree, tree_cpu_s
 from dedup.client import connect as connect_redis
-from dedup.port import CachedClick
+from dedup.port import TOKEN_BYTES, CachedClick, Verdict
+from dedup.port import Entry as Claim
 from dedup.redis import RedisDeduplicator
 from dedup.scripts import Client
 from ingest.catalog_file import parse_catalog
@@ -27,14 +28,17 @@ from storage.clicks import register_clicks
 from storage.migrate import migrate
 from storage.partitions import ensure_ahead
 from storage.postgres import Pool, close, connect, open_pool
-from storage.queue import queue_key
+from storage.queue import GROUP, Entry, count_key, queue_key, read_backlog, read_entry
 from storage.records import Kind
 from storage.rollups import fold_all
 from storage.rows import NewClick
 from tests.eventually import eventually
 
-QUEUE: Final = queue_key(0)
-STAGED: Final = "pb:{0}:staged"
+_QUEUE: Final = queue_key(0)
+_COUNT: Final = count_key(0)
+_STAGED: Final = "pb:{0}:staged"
+_STAGED_COUNT: Final = "pb:{0}:staged-count"
+_READ: Final = 500
 WINDOW_MS: Final = 90 * 86_400_000
 _CHUNK: Final = 5_000
 _TABLES: Final = ("conversions", "postback_log", "dead_letters")
@@ -46,17 +50,6 @@ _SINCE: Final = """
 SELECT count(*) FROM conversions WHERE campaign_id = ANY (ARRAY(SELECT id FROM campaigns)) AND received_at >= $1
 """
 """By an index, however many rows there are."""
-
-_COUNT_KINDS: Final = """
-local found, counts, last = redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', 5000), {}, ''
-for _, entry in ipairs(found) do
-    last = entry[1]
-    counts[entry[2][1]] = (counts[entry[2][1]] or 0) + 1
-end
-local flat = {last}
-for kind, count in pairs(counts) do flat[#flat + 1] = kind; flat[#flat + 1] = count end
-return flat
-"""
 
 
 class NotDurableError(Exception):
@@ -157,36 +150,45 @@ class Platform:
         return int(said["used_memory"]) - int(said["mem_clients_normal"])
 
     async def backlog(self) -> int:
-        """Entries in the queue."""
-        lengths: list[int] = [await self.redis.xlen(queue_key(number)) for number in range(self.partitions)]
-        return sum(lengths)
+        """Rows in the queue."""
+        return sum([(await read_backlog(self.redis, number)).waiting for number in range(self.partitions)])
 
     async def kinds(self) -> dict[str, int]:
-        """Entries in the queue by kind."""
+        """Rows in the queue by kind."""
         counts = dict.fromkeys((kind.value for kind in Kind), 0)
         for number in range(self.partitions):
-            after = "-"
-            while True:
-                last, *flat = await self.redis.eval(_COUNT_KINDS, 1, queue_key(number), after)
-                if not last:
-                    break
-                for kind, count in zip(flat[::2], flat[1::2], strict=True):
-                    counts[kind.decode()] += count
-                after = "(" + last.decode()
+            async for row in self.rows(number):
+                counts[row.kind.decode()] += 1
         return counts
 
+    async def rows(self, partition: int = 0) -> AsyncIterator[Entry]:
+        """Those in the queue, each by itself."""
+        after = "-"
+        while found := await self.redis.xrange(queue_key(partition), after, "+", count=_READ):
+            for entry_id, fields in found:
+                for row in read_entry(entry_id, fields).split():
+                    yield row
+            after = "(" + found[-1][0].decode()
+
+    async def queue(self, lines: Sequence[bytes]) -> None:
+        """Conversions into the queue of the only partition, as receivers put them there, but without claims."""
+        entries = [Claim("", None, b"", 0, Kind.CONVERSION.encode(), line, b"\0" * TOKEN_BYTES) for line in lines]
+        assert set(await self._deduplicator.claim(entries)) == {Verdict.ACCEPTED}
+
     async def stage_queue(self) -> None:
-        """Put the queue aside, with the group that writers share."""
-        await self.redis.rename(QUEUE, STAGED)
-        await self.redis.xgroup_create(STAGED, "writers", id="0")
+        """Put the queue aside, with what is counted of it and the group that writers share."""
+        await self.redis.rename(_QUEUE, _STAGED)
+        await self.redis.rename(_COUNT, _STAGED_COUNT)
+        await self.redis.xgroup_create(_STAGED, GROUP, id="0")
 
     async def unstage_queue(self) -> None:
         """Everything that was put aside is in the queue, at once."""
-        await self.redis.rename(STAGED, QUEUE)
+        await self.redis.rename(_STAGED_COUNT, _COUNT)
+        await self.redis.rename(_STAGED, _QUEUE)
 
     async def until_written(self, within_s: float) -> None:
-        """Return when the queue is empty: each entry is in a table and acknowledged. Raises AssertionError."""
-        await eventually(self.backlog, lambda entries: entries == 0, within_s=within_s)
+        """Return when the queue is empty: each row is in a table and acknowledged. Raises AssertionError."""
+        await eventually(self.backlog, lambda rows: rows == 0, within_s=within_s)
 
     async def stored(self, since: datetime | None = None) -> Stored:
         """Rows in the tables; of conversions only those received at `since` or later."""

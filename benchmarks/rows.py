@@ -214,7 +214,7 @@ def _slack(bench: Bench) -> int:
 def _all_counted(_: Bench, warm: LoadResult, result: LoadResult, kinds: dict[str, int], slack: int) -> list[str]:
     problems = check_count("the queue", kinds["c1"], warm.answered + result.answered, slack)
     others = sum(kinds.values()) - kinds["c1"]
-    return problems + ([f"{others} of the queue's entries are no conversions: {kinds}"] if others else [])
+    return problems + ([f"{others} of the queue's rows are no conversions: {kinds}"] if others else [])
 
 
 def _all_repeats(_: Bench, warm: LoadResult, result: LoadResult, kinds: dict[str, int], slack: int) -> list[str]:
@@ -276,7 +276,7 @@ async def writer(bench: Bench) -> Sample:
     """One writer drains what the receiver's row left in the queue."""
     platform = bench.platform
     platform.move(bench.apart.others)
-    entries = await platform.backlog()
+    rows = await platform.backlog()
     await platform.stage_queue()
     with product(bench.folder, platform.urls, bench.apart.server, role="writer") as program:
         before, started = program.cpu_s()["writer"], time.perf_counter()
@@ -284,8 +284,8 @@ async def writer(bench: Bench) -> Sample:
         await platform.until_written(WRITTEN_WITHIN_S)
         seconds, cpu = time.perf_counter() - started, program.cpu_s()["writer"] - before
     stored = await platform.stored()
-    problems = [] if stored == Stored(entries, 0, 0) else [f"{entries} entries became {stored}"]
-    return Sample(entries, seconds, cpu / entries * 1e6, problems=tuple(problems))
+    problems = [] if stored == Stored(rows, 0, 0) else [f"{rows} rows became {stored}"]
+    return Sample(rows, seconds, cpu / rows * 1e6, problems=tuple(problems))
 
 
 async def bare_copy(bench: Bench) -> Sample:

@@ -236,7 +236,7 @@ async def _backlog(bench: _Bench, empty: Platform, measured: Measured) -> None:
         empty, bench.folder, plan.backlog, measured.peak(), plan.settings.connections, bench.cores, bench.rng
     )
     say(
-        f"backlog of {drained.entries:,} gone after {drained.seconds:.1f} s at {drained.rate:,.0f} postbacks a second, "
+        f"backlog of {drained.rows:,} gone after {drained.seconds:.1f} s at {drained.rate:,.0f} postbacks a second, "
         f"{drained.per_s:,.0f}/s{_said(drained.problems)}"
     )
 

@@ -1,4 +1,4 @@
-"""A backlog: entries that a receiver made, multiplied, and then drained by everything while a load goes on."""
+"""A backlog: rows that a receiver made, multiplied, and then drained by everything while a load goes on."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from math import ceil
 from pathlib import Path
 from random import Random
 from statistics import median
-from typing import Any, Final
+from typing import Final
 
-from benchmarks.engines import QUEUE, Platform, Stored
+from benchmarks.engines import Platform, Stored
 from benchmarks.load import LoadResult, send
 from benchmarks.measure import Cores
 from benchmarks.prepared import write_postbacks
@@ -24,33 +24,28 @@ from benchmarks.workload import DAY_MS
 from storage.records import COLUMNS, Kind
 
 BASE: Final = 5_000
-"""Entries that a receiver makes; all others are made from these."""
+"""Rows that a receiver makes; all others are made from these."""
 LOAD_S: Final = 5
 DRAINED_WITHIN_S: Final = 600.0
 _AHEAD: Final = 0.7
-"""Loads prepared beforehand, for a drain of as many entries a second as this share of the peak."""
+"""Loads prepared beforehand, for a drain of as many rows a second as this share of the peak."""
 _LOOK_S: Final = 0.25
 _CALL: Final = 500
-_READ: Final = 1_000
 
 _LOG_ID: Final = COLUMNS.index("log_id")
 _CLICK_ID: Final = COLUMNS.index("click_id")
 _CLICKED: Final = COLUMNS.index("clicked_ms")
 _CONVERSION_ID: Final = COLUMNS.index("conversion_id")
 
-_ADD: Final = """
-for i = 2, #ARGV do redis.call('XADD', KEYS[1], '*', ARGV[1], ARGV[i]) end
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """A backlog of `entries`, of `entry_bytes` each, was gone after `seconds`; `rate` postbacks a second were sent
-    meanwhile, and `answered` in all. `course`: (seconds, entries) on the way. `latencies_us`: (p50, p99) of each load.
+    """A backlog of `rows`, of `row_bytes` each, was gone after `seconds`; `rate` postbacks a second were sent
+    meanwhile, and `answered` in all. `course`: (seconds, rows) on the way. `latencies_us`: (p50, p99) of each load.
     `problems` make it invalid."""
 
-    entries: int
-    entry_bytes: float
+    rows: int
+    row_bytes: float
     seconds: float
     rate: float
     answered: int
@@ -61,7 +56,7 @@ class Drained:
     @property
     def per_s(self) -> float:
         """By how much the backlog shrank in a second."""
-        return self.entries / self.seconds
+        return self.rows / self.seconds
 
     @property
     def p99_us(self) -> tuple[float, int]:
@@ -96,7 +91,7 @@ class _Loads:
 
 
 def renewed(line: bytes, number: int, rng: Random) -> bytes:
-    """Another conversion like that of a queue entry's line: of another click, which is up to a day older, and with ids
+    """Another conversion like that of a queue row's line: of another click, which is up to a day older, and with ids
     that differ for each number of twelve hex digits."""
     columns = line.split(b"\t")
     clicked_ms = int(columns[_CLICKED]) - rng.randrange(DAY_MS)
@@ -113,10 +108,10 @@ def renewals(lines: Sequence[bytes], count: int, rng: Random) -> Iterator[bytes]
     return (renewed(lines[number % len(lines)], number, rng) for number in range(count))
 
 
-async def fill(platform: Platform, folder: Path, entries: int, connections: int, cores: Cores, rng: Random) -> float:
-    """Put entries into an empty queue: a receiver's first, then those made from them; bytes of Redis for each of the
+async def fill(platform: Platform, folder: Path, rows: int, connections: int, cores: Cores, rng: Random) -> float:
+    """Put rows into an empty queue: a receiver's first, then those made from them; bytes of Redis for each of the
     latter. Raises AssertionError where the queue does not hold so many then."""
-    base = min(BASE, entries // 2)
+    base = min(BASE, rows // 2)
     frames = folder / "base.frames"
     clicks = write_postbacks(frames, rng, base, time.time_ns() // 1_000_000)
     await platform.reset(clicks)
@@ -128,33 +123,25 @@ async def fill(platform: Platform, folder: Path, entries: int, connections: int,
     assert not problems, "; ".join(problems)
     assert not any(kinds.values()), f"some were not counted: {kinds}"
     before = await platform.redis_bytes()
-    remaining = renewals([line async for line in _lines(platform)], entries - made, rng)
+    remaining = renewals([row.payload async for row in platform.rows()], rows - made, rng)
     while some := list(islice(remaining, _CALL)):
-        await platform.redis.eval(_ADD, 1, QUEUE, Kind.CONVERSION, *some)
+        await platform.queue(some)
     taken = await platform.redis_bytes() - before
     found = await platform.backlog()
-    assert found == entries, f"the queue has {found} entries instead of {entries}"
-    return taken / (entries - made)
-
-
-async def _lines(platform: Platform) -> Any:
-    after = "-"
-    while found := await platform.redis.xrange(QUEUE, after, "+", count=_READ):
-        for entry_id, fields in found:
-            yield fields[Kind.CONVERSION.encode()]
-            after = "(" + entry_id.decode()
+    assert found == rows, f"the queue has {found} rows instead of {rows}"
+    return taken / (rows - made)
 
 
 async def drain(
-    platform: Platform, folder: Path, entries: int, peak: float, connections: int, cores: Cores, rng: Random
+    platform: Platform, folder: Path, rows: int, peak: float, connections: int, cores: Cores, rng: Random
 ) -> Drained:
     """Fill the queue, then run everything under half of its peak load until the backlog is gone: no more waits than a
     second brings. Raises AssertionError where that takes longer than DRAINED_WITHIN_S."""
     rate = peak / 2
     platform.move(cores)
-    entry_bytes = await fill(platform, folder, entries, connections, cores, rng)
+    row_bytes = await fill(platform, folder, rows, connections, cores, rng)
     loads = _Loads(platform, folder, rng, max(1, round(rate * LOAD_S)))
-    for _ in range(ceil(entries / (peak * _AHEAD) / LOAD_S)):
+    for _ in range(ceil(rows / (peak * _AHEAD) / LOAD_S)):
         await loads.make()
     await platform.rewrite_log()
     await platform.stage_queue()
@@ -180,20 +167,20 @@ async def drain(
         await platform.until_written(WRITTEN_WITHIN_S)
     answered = sum(result.answered for result in results)
     stored = await platform.stored()
-    problems = check_count("conversions", stored.conversions, entries + answered, connections * len(results))
+    problems = check_count("conversions", stored.conversions, rows + answered, connections * len(results))
     if stored != Stored(stored.conversions, 0, 0):
         problems.append(f"some were not counted: {stored}")
     problems += [problem for result in results for problem in failures(result)]
     latencies = [(result.p50_us, result.p99_us) for result in results]
-    return Drained(entries, entry_bytes, course[-1][0], rate, answered, course, latencies, problems)
+    return Drained(rows, row_bytes, course[-1][0], rate, answered, course, latencies, problems)
 
 
 async def _watch(platform: Platform, rate: float, began: float, course: list[tuple[float, int]]) -> None:
-    """Note how many entries there are until no more wait than a second brings."""
+    """Note how many rows there are until no more wait than a second brings."""
     while True:
         waiting, passed = await platform.backlog(), time.perf_counter() - began
         course.append((passed, waiting))
         if waiting <= rate:
             return
-        assert passed < DRAINED_WITHIN_S, f"after {passed:.0f} s there are {waiting} entries"
+        assert passed < DRAINED_WITHIN_S, f"after {passed:.0f} s there are {waiting} rows"
         await asyncio.sleep(_LOOK_S)

@@ -222,14 +222,14 @@ def _backlog(measured: Measured) -> Iterator[str]:
         return
     middle_us, worst_us = drained.p99_us
     yield from ("", "| | |", "|---|---|")
-    yield f"| entries that waited | {drained.entries:,} |"
+    yield f"| postbacks that waited | {drained.rows:,} |"
     yield f"| postbacks sent a second meanwhile, half of the peak | {drained.rate:,.0f} |"
     yield f"| gone after | {drained.seconds:.1f} s |"
-    yield f"| shrank by, entries a second | {drained.per_s:,.0f} |"
+    yield f"| shrank by, postbacks a second | {drained.per_s:,.0f} |"
     p99_ms = f"{middle_us / 1000:.1f}, {worst_us / 1000:.1f}"
     yield f"| answers' p99 meanwhile, median and worst of loads of {LOAD_S} s | {p99_ms} ms |"
     verdict = "INVALID" if drained.problems else "all stored"
-    yield f"| entries and answered postbacks | {drained.entries + drained.answered:,}, {verdict} |"
+    yield f"| those and the answered ones | {drained.rows + drained.answered:,}, {verdict} |"
 
 
 def _memory(measured: Measured) -> Iterator[str]:
@@ -240,7 +240,7 @@ def _memory(measured: Measured) -> Iterator[str]:
         yield f"| Redis: {loaded.rows:,} of them | {loaded.redis_bytes:,} |"
         yield f"| Postgres: a row of conversions with its indexes | {loaded.postgres_bytes / loaded.rows:.0f} |"
     if measured.drained:
-        yield f"| Redis: an entry of the queue | {measured.drained.entry_bytes:.0f} |"
+        yield f"| Redis: a postback in the queue | {measured.drained.row_bytes:.0f} |"
 
 
 def _drawing(name: str, drawings: Sequence[str]) -> list[str]:

@@ -25,7 +25,7 @@ TOPOLOGY_TIMEOUTS: Final = 3
 """Nodes that may hang while one is looked for that knows the slots."""
 
 _SCRIPTS: Final = frozenset({"EVAL", "EVALSHA"})
-_KEY_COMES_FIRST: Final = frozenset({"XAUTOCLAIM", "XGROUP CREATE", "XINFO STREAM", "XLEN", "XPENDING"})
+_KEY_COMES_FIRST: Final = frozenset({"XGROUP CREATE", "XPENDING"})
 
 
 class ClusterClient(RedisCluster):

@@ -28,7 +28,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
     `field` is the claim field in the click's hash, None where nothing is claimed. `fact` is what is claimed (amount
     and currency as text): a second claim with the same fact is a duplicate, with another a conflict. `expires_ms` is
-    when the click's hash may go (epoch ms). `kind` and `payload` go into the stream as they are; for a repeat, the
+    when the click's hash may go (epoch ms). `kind` and `payload` go into the queue as they are; for a repeat, the
     kind is replaced. `token` (TOKEN_BYTES long) names the caller: who finds its own in a claim has claimed it before.
     """
 

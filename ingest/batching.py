@@ -63,9 +63,10 @@ class Coalescer(Generic[T, R]):
     def submit_soon(self, item: T, done: Done[R]) -> None:
         """`done` is called with the item's result, or with what `process` raised; it must not raise. Raises
         OverloadedError at once."""
-        if len(self._waiting) >= self._max_waiting:
+        waiting = self._waiting
+        if len(waiting) >= self._max_waiting:
             raise OverloadedError
-        self._waiting.append((item, done))
+        waiting.append((item, done))
         self._start_if_worth()
 
     async def close(self) -> None:

@@ -130,8 +130,15 @@ class WriterMetrics:
         self._rows.labels("parked").inc(counts.parked)
         self._seconds.observe(seconds)
         self._age.observe(oldest_age_s)
-        self._batch.observe(len(entries))
-        log.debug("batch committed", partition=partition, new=counts.new, present=counts.present, logged=counts.logged)
+        self._batch.observe(counts.read)
+        log.debug(
+            "batch committed",
+            partition=partition,
+            entries=len(entries),
+            new=counts.new,
+            present=counts.present,
+            logged=counts.logged,
+        )
 
     def retried(self, partition: int, doing: str, error: Exception, *, delay_s: float) -> None:
         """An engine failed; the batch waits."""
@@ -141,8 +148,8 @@ class WriterMetrics:
         )
 
     def dead_letter(self, partition: int, entry: Entry, error: str) -> None:
-        """An entry is in dead_letters: a person must look at it."""
+        """A row is in dead_letters: a person must look at it."""
         self._rows.labels("dead").inc()
         log.error(
-            "entry refused by Postgres, kept in dead_letters", partition=partition, entry=entry.id.decode(), error=error
+            "row refused by Postgres, kept in dead_letters", partition=partition, entry=entry.id.decode(), error=error
         )

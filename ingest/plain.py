@@ -14,7 +14,7 @@ from ingest.arrival import Waiting
 from ingest.catalog import Snapshot
 from ingest.compiled import is_built
 from ingest.decide import Rules
-from ingest.outcome import Outcome
+from ingest.outcome import AWAY, Outcome
 
 
 class Sheet(Protocol):
@@ -24,11 +24,16 @@ class Sheet(Protocol):
     def click_ids(self) -> Sequence[str | None]:
         """The click that each is about; None: it is not plain."""
 
-    def decide(self, packed: Mapping[str, bytes | None]) -> list[Entry | None]:
-        """The conversions among them, by place, once their clicks are known; None for all that is left to the rules."""
+    @property
+    def rest(self) -> Sequence[int]:
+        """The places of all that is left to the rules: what is not plain and, once that is known, no conversion."""
 
-    def outcome(self, place: int, verdict: Verdict) -> Outcome:
-        """What is answered to one that was decided, once the queue has, or has not, taken it."""
+    def decide(self, packed: Mapping[str, bytes | None]) -> list[Entry | None]:
+        """The conversions among them, by place, once their clicks are known; None where something else is left."""
+
+    def outcomes(self, verdicts: Sequence[Verdict]) -> list[Outcome]:
+        """What is answered to those that were decided, by place, once the queue has, or has not, taken them. Anything
+        for the rest."""
 
 
 class Plain(Protocol):
@@ -54,13 +59,14 @@ class NothingPlain:
 
 class _NoSheet:
     def __init__(self, count: int) -> None:
-        self.click_ids: Sequence[str | None] = [None] * count
+        self.click_ids: Sequence[str | None] = ()
+        self.rest = range(count)
 
     def decide(self, packed: Mapping[str, bytes | None]) -> list[Entry | None]:  # noqa: ARG002  see Sheet
-        return [None] * len(self.click_ids)
+        return [None] * len(self.rest)
 
-    def outcome(self, place: int, verdict: Verdict) -> Outcome:
-        raise NotImplementedError("nothing was decided here")
+    def outcomes(self, verdicts: Sequence[Verdict]) -> list[Outcome]:
+        return [AWAY] * len(verdicts)
 
 
 def plain_maker() -> MakePlain:

@@ -86,12 +86,11 @@ class Recorder:
         started = time.perf_counter()
         snapshot = self._snapshot()
         sheet = self._plain_for(snapshot).read(arrivals)
-        named = _named(arrivals, [place for place, one in enumerate(sheet.click_ids) if one is None], snapshot)
+        named = _named(arrivals, sheet.rest, snapshot)
         packed = await self._fetch(arrivals, sheet.click_ids, named)
         entries = sheet.decide(packed)
-        named |= _named(arrivals, [at for at, one in enumerate(entries) if one is None and at not in named], snapshot)
-        outcomes = [AWAY] * len(arrivals)
-        decisions = self._decide(named, packed, snapshot, outcomes, admit)
+        named |= _named(arrivals, [place for place in sheet.rest if place not in named], snapshot)
+        decisions, refused = self._decide(named, packed, snapshot, admit)
         passed: Passed | None = None
         if snapshot.has_caps and decisions:
             assert self._caps is not None, "a catalog with caps needs them held"
@@ -100,14 +99,15 @@ class Recorder:
             decisions = {held[at]: decision for at, decision in zip(passed.places, passed.decisions, strict=True)}
         for place, decision in decisions.items():
             entries[place] = entry_of(decision)
-        queued = [(place, entry) for place, entry in enumerate(entries) if entry is not None]
-        verdicts = await self._deduplicator.claim([entry for _, entry in queued])
+        said = iter(await self._deduplicator.claim([entry for entry in entries if entry is not None]))
+        verdicts = [_UNAVAILABLE if entry is None else next(said) for entry in entries]
         if passed is not None and self._caps is not None:
-            mine = [verdict for (place, _), verdict in zip(queued, verdicts, strict=True) if place in decisions]
-            await self._caps.settle(passed, mine)
-        for (place, _), verdict in zip(queued, verdicts, strict=True):
-            own = decisions.get(place)
-            outcomes[place] = sheet.outcome(place, verdict) if own is None else outcome_of(own, verdict)
+            await self._caps.settle(passed, [verdicts[place] for place in decisions])
+        outcomes = sheet.outcomes(verdicts)
+        for place, decision in decisions.items():
+            outcomes[place] = outcome_of(decision, verdicts[place])
+        for place in refused:
+            outcomes[place] = UNAVAILABLE
         self._observer.recorded(outcomes, time.perf_counter() - started)
         return outcomes
 
@@ -135,12 +135,12 @@ class Recorder:
         named: Mapping[int, Named],
         packed: Mapping[str, bytes | None],
         snapshot: Snapshot,
-        outcomes: list[Outcome],
         admit: Admit | None,
-    ) -> dict[int, Decision]:
-        """The decisions by place, in order. Those whose clicks cannot be looked up have none; those that are not
-        admitted have their outcome."""
+    ) -> tuple[dict[int, Decision], list[int]]:
+        """The decisions by place, in order, and the places of those that are not admitted. Those whose clicks cannot be
+        looked up are in neither."""
         decisions: dict[int, Decision] = {}
+        refused: list[int] = []
         for place in sorted(named):
             one = named[place]
             clicks = {click_id: _unpacked(packed[click_id]) for click_id in one.click_ids if click_id in packed}
@@ -152,12 +152,12 @@ class Recorder:
             click = None if click_id is None else clicks[click_id]
             decision = decide_arrival(one.arrival, click_id, click, snapshot, self._rules)
             if admit is not None and decision.advertiser and not admit(decision.advertiser, not is_forbidden(decision)):
-                outcomes[place] = UNAVAILABLE
+                refused.append(place)
                 continue
             if self._park is not None and decision.kind is _PARKED:
                 decision = self._park(one.arrival, decision, one.click_ids)
             decisions[place] = decision
-        return decisions
+        return decisions, refused
 
 
 class Named(msgspec.Struct, frozen=True, gc=False):
@@ -172,6 +172,8 @@ class Named(msgspec.Struct, frozen=True, gc=False):
 def _named(arrivals: Sequence[Waiting], places: Sequence[int], snapshot: Snapshot) -> dict[int, Named]:
     """Those of the arrivals that stand at these places, by place."""
     named: dict[int, Named] = {}
+    if not places:
+        return named
     reading = snapshot.reading(None)
     for place, arrival in zip(places, read_all([arrivals[place] for place in places]), strict=True):
         standard, own = found = reading.click_ids(arrival.sent)

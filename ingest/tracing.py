@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from threading import Thread
 from typing import Final
 from urllib.parse import urlsplit
@@ -69,10 +70,10 @@ class Sample:
     def queued(self, entries: Sequence[Entry]) -> Iterator[SpanContext]:
         """The first spans of the chosen postbacks; each payload begins with its postback's id."""
         least = self._least_text
-        for entry in entries:
-            if entry.payload[_DIGITS_OF_TEXT] >= least:
+        for payload in chain.from_iterable(entry.payloads() for entry in entries):
+            if payload[_DIGITS_OF_TEXT] >= least:
                 try:
-                    context = first_span(UUID(entry.payload[:36].decode("ascii")).bytes)
+                    context = first_span(UUID(payload[:36].decode("ascii")).bytes)
                 except ValueError:
                     continue  # no payload of ours: it is in dead_letters by now
                 if context.is_valid:

@@ -18,7 +18,7 @@ from storage.backoff import pause
 from storage.holds import release_holds
 from storage.partitions import ahead_until, ensure_ahead
 from storage.postgres import AWAY, Pool, PostgresError, borrowed
-from storage.queue import queue_key
+from storage.queue import read_backlog
 from storage.retention import MAX_CLICKS, Keep, Partition, delete_old_clicks, drop_expired
 from storage.rollups import fold
 
@@ -90,9 +90,9 @@ class WriterDuties:
         try:
             for partition in range(self._partitions):
                 # Both of one moment, so that their difference, what has been acknowledged, is exact.
-                stream = await self._redis.xinfo_stream(queue_key(partition))
-                self._backlog.labels(str(partition)).set(stream["length"])
-                self._queued.labels(str(partition)).set(stream.get("entries-added", 0))
+                backlog = await read_backlog(self._redis, partition)
+                self._backlog.labels(str(partition)).set(backlog.waiting)
+                self._queued.labels(str(partition)).set(backlog.queued)
         except (RedisError, OSError) as error:
             log.debug("backlog cannot be measured", error=str(error))
 

@@ -1,9 +1,10 @@
-"""Batches of queue entries into Postgres: one transaction each, bisected where Postgres refuses a row."""
+"""Batches of queue entries into Postgres: one transaction each, bisected where Postgres refuses a row. Blocks are
+copied as they are; their rows are looked at one by one only where something is refused or missing."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -38,9 +39,9 @@ _ROOM: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class BatchCounts:
-    """What became of a batch's rows: `read` entries; conversions that were `new` or already `present`; rows `logged` in
-    postback_log, among them present conversions that came from another postback; statuses that repeats gave and that
-    `moved` their conversions; postbacks that were `parked`; entries in dead_letters."""
+    """What became of a batch's rows: so many were `read`; conversions that were `new` or already `present`; rows
+    `logged` in postback_log, among them present conversions that came from another postback; statuses that repeats gave
+    and that `moved` their conversions; postbacks that were `parked`; rows in dead_letters."""
 
     read: int = 0
     new: int = 0
@@ -98,25 +99,35 @@ class BatchStore:
         self._sql = queries("writer")
 
     async def store(self, entries: Sequence[Entry], retry: Retry, on_dead: Callable[[Entry, str], None]) -> BatchCounts:
-        """Every entry into its table, or into dead_letters, whichever takes it. What `retry` raises passes through."""
+        """Every row into its table, or into dead_letters, whichever takes it. What `retry` raises passes through."""
         try:
             return await retry(lambda: self._commit(entries))
         except Exception as error:
             if classify(error) is None or classify(error) is Fault.TRANSIENT:
                 raise
-            if len(entries) == 1:
+            if len(entries) == 1 and not entries[0].is_block:
                 text = describe(error)
                 counts = await retry(lambda: self._bury(entries[0], text))
                 on_dead(entries[0], text)
                 return counts
-        middle = len(entries) // 2
-        first = await self.store(entries[:middle], retry, on_dead)
-        return first + await self.store(entries[middle:], retry, on_dead)
+        counts = BatchCounts()
+        for half in _halves(entries if len(entries) > 1 else entries[0].split()):
+            counts += await self.store(half, retry, on_dead)
+        return counts
 
     async def store_again(self, letter: DeadLetter) -> BatchCounts:
-        """Its entry into its table and out of dead_letters, both or neither. Raises what speaks against it: an error
-        of the data, or of Postgres, or LookupError where it is not in dead_letters any more."""
-        return await self._commit([letter.entry], letter.id)
+        """Its row into its table and out of dead_letters, both or neither. Raises what speaks against it: an error
+        of the data, or of Postgres, or LookupError where it is not in dead_letters any more.
+
+        Of a block, each row that is refused becomes a dead letter by itself, so that it holds no other."""
+        try:
+            return await self._commit([letter.entry], letter.id)
+        except Exception as error:
+            if not letter.entry.is_block or classify(error) is not Fault.DATA:
+                raise
+        counts = await self.store(letter.entry.split(), _at_once, lambda *_: None)
+        await self._commit([], letter.id)
+        return counts
 
     async def _commit(self, entries: Sequence[Entry], dead_letter_id: int | None = None) -> BatchCounts:
         try:
@@ -146,11 +157,13 @@ class BatchStore:
             return await self._write(connection, entries, are_new=are_new)
 
     async def _write(self, connection: _CopyConnection, entries: Sequence[Entry], *, are_new: bool) -> BatchCounts:
-        lines, conversions, parkings = _lines(entries)
-        others = len(entries) - conversions - parkings
+        lines, rows, conversions, parkings = _lines(entries)
+        if not rows:
+            return BatchCounts()
+        others = rows - conversions - parkings
         await connection.execute(self._sql["create_incoming"])
         copied = await connection.copy_to_table(_TABLE, source=memoryview(lines), columns=_TABLE_COLUMNS, format="text")
-        if rows_of(copied) != len(entries):
+        if rows_of(copied) != rows:
             raise MalformedError("the payload is not one line")
         new = logged = moved = parked = 0
         unless_present = "" if are_new else self._sql["unless_present"]
@@ -168,14 +181,15 @@ class BatchStore:
                 moved = rows_of(await connection.execute(self._sql["insert_status_changes"], new < conversions))
             if conversions and _IS_HELD in lines:
                 await connection.execute(self._sql["insert_holds"])
-        return BatchCounts(len(entries), new, conversions - new, logged, moved=moved, parked=parked)
+        return BatchCounts(rows, new, conversions - new, logged, moved=moved, parked=parked)
 
     async def _make_partitions(self, entries: Sequence[Entry]) -> None:
-        conversions = [entry for entry in entries if entry.kind == _CONVERSION]
+        rows = [row for entry in entries for row in entry.split()]
+        conversions = [row for row in rows if row.kind == _CONVERSION]
         async with self._connection() as connection:
             await ensure_months(connection, "conversions", _months(conversions, _CLICKED, per_ms=1))
-            await ensure_months(connection, "status_changes", _months(entries, _CLICKED, per_ms=1))
-            await ensure_months(connection, "postback_log", _months(entries, _RECEIVED, per_ms=1_000))
+            await ensure_months(connection, "status_changes", _months(rows, _CLICKED, per_ms=1))
+            await ensure_months(connection, "postback_log", _months(rows, _RECEIVED, per_ms=1_000))
 
     async def _bury(self, entry: Entry, error: str) -> BatchCounts:
         kind = entry.kind.decode(errors="backslashreplace").replace("\0", r"\x00")
@@ -200,11 +214,17 @@ class BatchStore:
         self._limit_s = min(max(self._least_s, (loop.time() - began) * _ROOM), self._least_s * _MOST_LIMITS)
 
 
-def _lines(entries: Sequence[Entry]) -> tuple[bytes, int, int]:
-    """The batch as COPY text, and how many of its rows are conversions and how many are parked."""
+def _lines(entries: Sequence[Entry]) -> tuple[bytes, int, int, int]:
+    """The batch as COPY text; how many rows it has, how many of these are conversions and how many are parked."""
     parts: list[bytes] = []
-    conversions = parkings = 0
+    rows = conversions = parkings = 0
     for entry in entries:
+        rows += entry.rows
+        if entry.is_block:
+            parts.append(entry.payload)
+            conversions += entry.conversions
+            parkings += entry.parked
+            continue
         prefix = _PREFIXES.get(entry.kind)
         if prefix is None:
             raise MalformedError("unknown kind")
@@ -215,14 +235,27 @@ def _lines(entries: Sequence[Entry]) -> tuple[bytes, int, int]:
         elif entry.kind == _PARKED:
             parkings += 1
         parts += (prefix, entry.payload, b"\n")
-    return b"".join(parts), conversions, parkings
+    return b"".join(parts), rows, conversions, parkings
 
 
-def _months(entries: Iterable[Entry], column: int, *, per_ms: int) -> set[date]:
+def _halves(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    """Both, without one that is empty."""
+    middle = len(entries) // 2
+    if middle:
+        yield entries[:middle]
+    yield entries[middle:]
+
+
+async def _at_once(operation: Callable[[], Awaitable[BatchCounts]], /) -> BatchCounts:
+    """See `Retry`: without retries."""
+    return await operation()
+
+
+def _months(rows: Iterable[Entry], column: int, *, per_ms: int) -> set[date]:
     """The months of a column of times. A line without such a time is left to be refused by Postgres."""
     months = set()
-    for entry in entries:
-        columns = entry.payload.split(b"\t", column + 1)
+    for row in rows:
+        columns = row.payload.split(b"\t", column + 1)
         try:
             months.add(month_of(int(columns[column]) // per_ms))
         except (IndexError, ValueError, OverflowError, OSError):

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
 
+from storage.dead_letters import read_dead_letter
 from storage.postgres import Connection, Pool, Row, borrowed
-from storage.queue import Client, queue_key
+from storage.queue import Client, Entry, queue_key, read_entry
 from storage.records import COLUMNS, Kind
 from storage.sqlfiles import queries
 
-MAX_READ: Final = 1_000
-"""Queue entries in one read."""
+MAX_READ: Final = 500
+"""Queue entries in one read: 8 MiB, as blocks are made."""
+MAX_ROWS: Final = 1_000
+"""Rows that are looked at before others have their turn."""
 MAX_IDS: Final = 5_000
 """Conversions in one look-up."""
 
@@ -80,27 +83,36 @@ async def queued_conversions(client: Client, partitions: int, campaigns: Collect
     found: dict[str, Queued] = {}
     for partition in range(partitions):
         async for entry in _entries(client, queue_key(partition)):
-            payload = entry.get(_CONVERSION)
-            one = read_conversion(payload) if payload is not None else None
-            if one is not None and one.campaign_id in campaigns:
-                found.setdefault(one.conversion_id, one)
+            for one in _conversions(entry):
+                if one.campaign_id in campaigns:
+                    found.setdefault(one.conversion_id, one)
     return list(found.values())
 
 
-async def _entries(client: Client, key: str) -> AsyncIterator[dict[bytes, bytes]]:
-    after = "-"
+def _conversions(entry: Entry) -> Iterator[Queued]:
+    for row in entry.split():
+        if row.kind == _CONVERSION and (one := read_conversion(row.payload)) is not None:
+            yield one
+
+
+async def _entries(client: Client, key: str) -> AsyncIterator[Entry]:
+    after, looked_at = "-", 0
     newest: Any = await client.xrevrange(key, count=1)
     if not newest:
         return
     last = newest[0][0].decode()
     while True:
         part: Any = await client.xrange(key, min=after, max=last, count=MAX_READ)
-        for _, fields in part:
-            yield fields
+        for entry_id, fields in part:
+            entry = read_entry(entry_id, fields)
+            yield entry
+            looked_at += entry.rows
+            if looked_at >= MAX_ROWS:
+                looked_at = 0
+                await asyncio.sleep(0)
         if len(part) < MAX_READ:
             return
         after = f"({part[-1][0].decode()}"
-        await asyncio.sleep(0)
 
 
 def read_conversion(payload: bytes) -> Queued | None:
@@ -142,7 +154,9 @@ async def stored_tallies(
             found = await connection.fetch(sql["stored"], part, [_clicked_ms(one) for one in part])
             known.update((row[0], row[1]) for row in found)
         dead = await connection.fetch(sql["dead"])
-    letters = [one for row in dead if (one := read_conversion(row[0])) is not None and one.campaign_id == campaign_id]
+    letters = [
+        one for row in dead for one in _conversions(read_dead_letter(row).entry) if one.campaign_id == campaign_id
+    ]
     return Stored([_tally(row) for row in rows], known, letters)
 
 

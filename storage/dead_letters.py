@@ -1,21 +1,19 @@
-"""Dead letters: queue entries that Postgres refused for their data, kept as they were, for a person to look at."""
+"""Dead letters: rows of the queue that Postgres refused for their data, kept as they were, for a person to look at. One
+may be a whole block: a writer that did not know blocks put it there."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from storage.postgres import Connection, Row
-from storage.queue import Entry
-from storage.records import COLUMNS
+from storage.queue import Entry, read_letter
+from storage.records import COLUMNS, unescape
 from storage.sqlfiles import queries
 
 _NULL: Final = "\\N"
-_ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
-_MEANT: Final = {"t": "\t", "n": "\n", "r": "\r"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +26,15 @@ class DeadLetter:
     error: str
 
     def column(self, name: str) -> str | None:
-        """What stands in a column of the payload; None where that is null, or the payload has no such column."""
+        """What stands in a column of the payload; None where that is null, or the payload has no such column: a block
+        has columns of many."""
+        if self.entry.is_block:
+            return None
         columns = self.entry.payload.decode(errors="backslashreplace").split("\t")
         place = COLUMNS.index(name)
         if place >= len(columns) or columns[place] == _NULL:
             return None
-        return _ESCAPED.sub(lambda match: _MEANT.get(match[1], match[1]), columns[place])
+        return unescape(columns[place])
 
 
 async def newest_dead_letters(connection: Connection, limit: int) -> tuple[list[DeadLetter], int]:
@@ -61,5 +62,5 @@ async def discard_dead_letters(connection: Connection, ids: Sequence[int]) -> se
 
 def read_dead_letter(row: Row) -> DeadLetter:
     """One as its row has it."""
-    entry = Entry(row["entry_id"].encode(), row["kind"].encode(), row["payload"], row["prior"])
+    entry = read_letter(row["entry_id"].encode(), row["kind"].encode(), row["payload"], row["prior"])
     return DeadLetter(row["dead_letter_id"], row["failed_at"], entry, row["error"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Final
 
@@ -68,9 +68,7 @@ async def _erase_dead_letters(connection: Connection, click_id: str) -> int:
     count = 0
     for row in await connection.fetch(sql["dead_letters"], escape(click_id).encode()):
         letter = read_dead_letter(row)
-        if click_id not in _names(letter):
-            continue
-        left = payload_left(letter)
+        left = _block_left(letter, click_id) if letter.entry.is_block else _left(letter, click_id)
         if left == letter.entry.payload:
             continue
         count += 1
@@ -79,6 +77,21 @@ async def _erase_dead_letters(connection: Connection, click_id: str) -> int:
         else:
             await connection.execute(sql["erase_dead_letter"], letter.id, left)
     return count
+
+
+def _left(letter: DeadLetter, click_id: str) -> bytes | None:
+    """What may stay of the letter's payload: all of it where it does not name the click."""
+    return payload_left(letter) if click_id in _names(letter) else letter.entry.payload
+
+
+def _block_left(letter: DeadLetter, click_id: str) -> bytes | None:
+    """The same of a block, each row by itself."""
+    left: list[bytes] = []
+    for line, entry in zip(letter.entry.lines(), letter.entry.split(), strict=True):
+        payload = _left(replace(letter, entry=entry), click_id)
+        if payload is not None:
+            left.append(line.removesuffix(entry.payload) + payload + b"\n")
+    return b"".join(left) or None
 
 
 def payload_left(letter: DeadLetter) -> bytes | None:

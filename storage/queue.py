@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,20 +12,40 @@ from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import ResponseError
 
+from storage.records import Kind, unescape
+
 GROUP: Final = "writers"
 Client = Redis | RedisCluster
+BLOCK_ROWS: Final = 64
+"""The most rows of an entry, as receivers make them."""
+_BLOCK: Final = b"b1"
+_COUNTS: Final = b"n"
 _PRIOR: Final = b"p"
+_CONVERSION: Final = Kind.CONVERSION.encode()
+_PARKED: Final = Kind.PARKED.encode()
 _AFTER_ALL: Final = "18446744073709551615-0"
-_SCRIPTS: Final = Path(__file__).parent / "lua"
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """A queue entry as it was read. `prior` is what an earlier claim held, on repeats."""
+    """A queue entry as it was read, or one row of it.
+
+    A block: `payload` holds `rows` lines, each `kind \\t prior \\t line \\n`; so many are `conversions` and `parked`.
+    Otherwise one row: `payload` is its line, `prior` what an earlier claim held, on repeats. So are also the entries of
+    receivers that did not make blocks yet.
+    """
 
     id: bytes
     kind: bytes
     payload: bytes
     prior: bytes = b""
+    rows: int = 1
+    conversions: int = 0
+    parked: int = 0
+
+    @property
+    def is_block(self) -> bool:
+        """Whether it holds lines of several rows."""
+        return self.kind == _BLOCK
 
     @property
     def is_gone(self) -> bool:
@@ -32,14 +53,55 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
         return not self.kind and not self.payload
 
     @property
+    def counted(self) -> int:
+        """How many rows were counted when it was queued."""
+        return self.rows if self.is_block else 0
+
+    @property
     def queued_ms(self) -> int:
         """When it was queued, by Redis' clock: epoch ms."""
         return int(self.id.partition(b"-")[0])
+
+    def lines(self) -> list[bytes]:
+        """The lines of a block, without their newlines."""
+        return self.payload.removesuffix(b"\n").split(b"\n")
+
+    def payloads(self) -> list[bytes]:
+        """The payload of each row."""
+        return [line.split(b"\t", 2)[-1] for line in self.lines()] if self.is_block else [self.payload]
+
+    def split(self) -> list[Entry]:
+        """Each of its rows by itself, under its id."""
+        return [_row(self.id, line) for line in self.lines()] if self.is_block else [self]
 
 
 def queue_key(partition: int) -> str:
     """The partition's stream; the braces put it into one slot of a cluster with the partition's clicks."""
     return f"pb:{{{partition}}}:queue"
+
+
+def count_key(partition: int) -> str:
+    """What is counted of the partition's rows, in the same slot; see dedup/lua/claim.lua."""
+    return f"pb:{{{partition}}}:count"
+
+
+@cache
+def _script(name: str) -> str:
+    return (Path(__file__).parent / "lua" / f"{name}.lua").read_text(encoding="utf-8")
+
+
+class Backlog(msgspec.Struct, frozen=True, gc=False):
+    """Of one partition and moment: rows that wait, and rows that were ever queued."""
+
+    waiting: int
+    queued: int
+
+
+async def read_backlog(client: Client, partition: int) -> Backlog:
+    """How much waits. Entries have up to BLOCK_ROWS rows, so a stream's length does not say it. Raises RedisError,
+    OSError."""
+    waiting, queued = await client.eval(_script("backlog"), 2, queue_key(partition), count_key(partition), BLOCK_ROWS)
+    return Backlog(waiting, queued)
 
 
 class PartitionQueue:
@@ -53,10 +115,11 @@ class PartitionQueue:
         self.partition = partition
         self._client = client
         self._key = queue_key(partition)
+        self._count_key = count_key(partition)
         self._consumer = consumer
-        self._forget = (_SCRIPTS / "forget_consumers.lua").read_text(encoding="utf-8")
-        self._take_over = (_SCRIPTS / "take_over.lua").read_text(encoding="utf-8")
-        self._settle = (_SCRIPTS / "settle.lua").read_text(encoding="utf-8")
+        self._forget = _script("forget_consumers")
+        self._take_over = _script("take_over")
+        self._settle = _script("settle")
 
     async def read_new(self, count: int, block_ms: int | None) -> list[Entry]:
         """Up to `count` entries that nobody was given; waits up to `block_ms` (None: not at all) for the first."""
@@ -74,7 +137,7 @@ class PartitionQueue:
         except ResponseError as error:
             await self._recover(error)
             return []
-        return [_entry(entry_id, fields) for _, entries in reply or () for entry_id, fields in entries]
+        return [read_entry(entry_id, fields) for _, entries in reply or () for entry_id, fields in entries]
 
     async def show_life(self) -> None:
         """Be seen by the other consumers, which takes a read: of own entries after the last there can be."""
@@ -101,12 +164,15 @@ class PartitionQueue:
         except ResponseError as error:
             await self._recover(error)
             return []
-        return [_entry(one[0], dict(zip(one[1][::2], one[1][1::2], strict=True))) for one in reply if one]
+        return [read_entry(one[0], dict(zip(one[1][::2], one[1][1::2], strict=True))) for one in reply if one]
 
     async def settle(self, entries: Sequence[Entry]) -> None:
-        """Acknowledge and delete, both or neither."""
-        ids = b" ".join([entry.id for entry in entries])
-        await self._client.eval(self._settle, 1, self._key, GROUP, ids)
+        """Acknowledge, delete and count as settled, all or nothing."""
+        ids: dict[int, list[bytes]] = {}
+        for entry in entries:
+            ids.setdefault(entry.counted, []).append(entry.id)
+        args = [arg for rows, some in ids.items() for arg in (rows, b" ".join(some))]
+        await self._client.eval(self._settle, 2, self._key, self._count_key, GROUP, *args)
 
     async def forget_consumers(self, idle_ms: int) -> int:
         """Remove the other consumers that have nothing pending and have not asked for `idle_ms`; how many."""
@@ -132,12 +198,35 @@ class PartitionQueue:
         await self.create_group()
 
 
-def _entry(entry_id: bytes, fields: Mapping[bytes, bytes] | None) -> Entry:
+def read_entry(entry_id: bytes, fields: Mapping[bytes, bytes] | None) -> Entry:
+    """An entry of the stream; one without fields is gone."""
     if not fields:
         return Entry(entry_id, b"", b"")
-    if len(fields) == 1:
-        ((kind, payload),) = fields.items()
-        return Entry(entry_id, kind, payload)
-    prior = fields.get(_PRIOR, b"")
-    kind, payload = next((item for item in fields.items() if item[0] != _PRIOR), (b"", b""))
-    return Entry(entry_id, kind, payload, prior)
+    block = fields.get(_BLOCK)
+    if block is None:
+        prior = fields.get(_PRIOR, b"")
+        kind, payload = next((item for item in fields.items() if item[0] != _PRIOR), (b"", b""))
+        return Entry(entry_id, kind, payload, prior)
+    try:
+        rows, conversions, parked = map(int, fields[_COUNTS].split())
+    except (KeyError, ValueError):
+        return read_letter(entry_id, _BLOCK, block, b"")
+    return Entry(entry_id, _BLOCK, block, b"", rows, conversions, parked)
+
+
+def read_letter(entry_id: bytes, kind: bytes, payload: bytes, prior: bytes) -> Entry:
+    """An entry as dead_letters keeps it: what is in a block must be counted."""
+    entry = Entry(entry_id, kind, payload, prior)
+    if not entry.is_block:
+        return entry
+    kinds = [row.kind for row in entry.split()]
+    return Entry(entry_id, kind, payload, prior, len(kinds), kinds.count(_CONVERSION), kinds.count(_PARKED))
+
+
+def _row(entry_id: bytes, line: bytes) -> Entry:
+    """A line of a block. One that is none of ours is kept whole, under no kind."""
+    columns = line.split(b"\t", 2)
+    if len(columns) < 3 or columns[0] == _BLOCK:
+        return Entry(entry_id, b"", line)
+    kind, prior, payload = columns
+    return Entry(entry_id, kind, payload, unescape(prior.decode(errors="backslashreplace")).encode() if prior else b"")

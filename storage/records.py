@@ -1,12 +1,13 @@
 """The queue payload: one line in Postgres' COPY text format, so that the writer never encodes a row.
 
-A receiver encodes each decided postback once. The writer puts two columns before the line (the entry's kind and, for
-a repeat, what was claimed first) and copies it as it is into `incoming_v1`. The line serves both tables: the entry of a
-repeated conversion becomes a `postback_log` row without being encoded anew.
+A receiver encodes each decided postback once. `claim.lua` puts two columns before the line (the kind and, for a
+repeat, what was claimed first) and queues blocks of such lines, which the writer copies as they are into `incoming_v1`.
+The line serves both tables: that of a repeated conversion becomes a `postback_log` row without being encoded anew.
 """
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Final
 
@@ -16,7 +17,7 @@ from msgspec.structs import astuple
 
 
 class Kind(StrEnum):
-    """What a queue entry is; the stream's field name, with the format's version."""
+    """What a row is: the first column of its line in a block, with the format's version."""
 
     CONVERSION = "c1"
     DUPLICATE = "d1"
@@ -61,11 +62,18 @@ COLUMNS: Final = Record.__struct_fields__
 
 NULL: Final = "\\N"
 _ESCAPES: Final = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
+_ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
+_MEANT: Final = {"t": "\t", "n": "\n", "r": "\r"}
 
 
 def escape(text: str) -> str:
     """Any text as one column of a line. https://www.postgresql.org/docs/current/sql-copy.html, "Text Format"."""
     return text.translate(_ESCAPES)
+
+
+def unescape(column: str) -> str:
+    """The text that `escape` made a column of."""
+    return _ESCAPED.sub(lambda match: _MEANT.get(match[1], match[1]), column)
 
 
 def encode(record: Record) -> bytes:

@@ -28,13 +28,13 @@ class WriterObserver(Protocol):
     def committed(
         self, partition: int, entries: Sequence[Entry], counts: BatchCounts, *, seconds: float, oldest_age_s: float
     ) -> None:
-        """A batch is in Postgres: how long storing took, and how long ago its first entry was queued."""
+        """A batch is in Postgres: how long storing took, and how long ago its first rows were queued."""
 
     def retried(self, partition: int, doing: str, error: Exception, *, delay_s: float) -> None:
         """An engine failed while `doing` "read", "store" or "settle"; the same again in `delay_s`. Nothing is lost."""
 
     def dead_letter(self, partition: int, entry: Entry, error: str) -> None:
-        """Postgres refuses an entry for its data: it is in dead_letters."""
+        """Postgres refuses a row for its data: it is in dead_letters. The entry is that row alone."""
 
 
 class Writer:

@@ -18,6 +18,7 @@ from tests.eventually import eventually
 from tests.platform import Client
 from tests.program import Program
 from tests.proxy import Mode, Proxy, proxy_to
+from tests.queued import waiting
 from tests.servers import PostgresServer
 
 PROMPT_S = 4.5
@@ -94,11 +95,8 @@ async def insert_clicks(client: Client, *click_ids: str) -> None:
     )
 
 
-async def backlog_grows_beyond(redis: Redis, entries: int) -> None:
-    async def length() -> int:
-        return int(await redis.xlen(queue_key(0)))
-
-    await eventually(length, lambda found: found > entries)
+async def backlog_grows_beyond(redis: Redis, rows: int) -> None:
+    await eventually(lambda: waiting(redis), lambda found: found > rows)
 
 
 async def queue_is_empty(redis: Redis) -> None:

@@ -110,6 +110,8 @@ def check(plain_code: Plain, case: Case) -> list[Entry | None]:
     sheet = plain_code.read(case.arrivals)
     entries = sheet.decide(case.packed)
     assert len(entries) == len(sheet.click_ids) == len(case.arrivals)
+    assert sheet.rest == [place for place, entry in enumerate(entries) if entry is None]
+    outcomes = {verdict: sheet.outcomes([verdict] * len(entries)) for verdict in Verdict}
     for place, (arrival, click_id, entry) in enumerate(zip(case.arrivals, sheet.click_ids, entries, strict=True)):
         if click_id is None:
             assert entry is None
@@ -122,7 +124,7 @@ def check(plain_code: Plain, case: Case) -> list[Entry | None]:
         assert entry == by_rule.entry
         assert by_rule.outcome is not None
         for verdict in Verdict:
-            assert sheet.outcome(place, verdict) == by_rule.outcome(verdict)
+            assert outcomes[verdict][place] == by_rule.outcome(verdict)
     return entries
 
 

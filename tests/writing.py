@@ -12,6 +12,9 @@ import msgspec
 from redis.asyncio import Redis
 
 from dedup.policy import conversion_id
+from dedup.port import TOKEN_BYTES, Verdict
+from dedup.port import Entry as Claim
+from dedup.redis import RedisDeduplicator
 from storage.batch_store import BatchCounts, BatchStore
 from storage.postgres import Pool
 from storage.queue import GROUP, Client, Entry, queue_key
@@ -124,6 +127,16 @@ def writer(redis: Client, pool: Pool, observer: Observer, **changes: object) -> 
         **changes,
     }
     return Writer(redis, pool, observer=observer, **options)  # type: ignore[arg-type]  # options of several types
+
+
+async def add_blocks(redis: Redis, records: Sequence[Record], rows: int = 25) -> None:
+    """As receivers queue them: in blocks of so many, with claims of nothing."""
+    dedup = RedisDeduplicator(redis, partitions=1, max_backlog=1_000_000)
+    entries = [
+        Claim("", None, b"", 0, Kind.CONVERSION.encode(), encode(record), b"\0" * TOKEN_BYTES) for record in records
+    ]
+    for start in range(0, len(entries), rows):
+        assert set(await dedup.claim(entries[start : start + rows])) == {Verdict.ACCEPTED}
 
 
 @asynccontextmanager

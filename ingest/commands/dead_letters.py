@@ -100,6 +100,8 @@ async def _retry(store: BatchStore, letter: DeadLetter | None) -> tuple[bool, Te
         if classify(error) is not Fault.DATA:
             raise
         return False, Text(f"refused: {describe(error)}", "red")
+    if letter.entry.is_block:
+        return not counts.dead, coloured(_became_all(counts))
     return True, coloured(_became(counts))
 
 
@@ -113,7 +115,22 @@ def _became(counts: BatchCounts) -> str:
     return "in the log" if counts.logged else "in the log before"
 
 
+def _became_all(counts: BatchCounts) -> str:
+    """Of a block, whose rows may have become several things."""
+    before = counts.read - counts.new - counts.logged - counts.parked - counts.dead
+    became = (
+        (counts.new, "conversions"),
+        (counts.logged, "in the log"),
+        (counts.parked, "parked"),
+        (counts.dead, "refused, and dead letters by themselves now"),
+        (before, "stored before"),
+    )
+    return ", ".join(f"{count} {what}" for count, what in became if count > 0)
+
+
 def _kind(letter: DeadLetter) -> str:
+    if letter.entry.is_block:
+        return "block"
     kind = letter.entry.kind.decode()
     return _KINDS[Kind(kind)] if kind in set(Kind) else kind
 

@@ -21,7 +21,7 @@ from ingest.engines.explain import explain_redis_error, hide_password
 from ingest.logs import said
 from storage.migrate import schema_state
 from storage.postgres import AWAY, Connection, PostgresError
-from storage.queue import GROUP, queue_key
+from storage.queue import GROUP, queue_key, read_backlog
 
 ANSWER_S: Final = 3.0
 NOT_RUNNING: Final = "not running"
@@ -58,8 +58,8 @@ class ServerStatus:
 
 @dataclass(frozen=True, slots=True)
 class PartitionStatus:
-    """One partition of the queue: entries in it, how many of these a writer has taken and not settled, and how long the
-    oldest has waited; None where there is none."""
+    """One partition of the queue: the postbacks in it, how many entries of it, of up to 64 postbacks each, a writer has
+    taken and not settled, and how long the oldest has waited; None where there is none."""
 
     partition: int
     backlog: int
@@ -136,7 +136,7 @@ async def _look_at_redis(status: Status, config: Config, urls: EngineUrls) -> No
     try:
         async with open_redis(urls.redis_url) as client:
             for partition in range(config.redis.partitions):
-                backlog = int(await client.xlen(queue_key(partition)))
+                backlog = (await read_backlog(client, partition)).waiting
                 try:
                     pending = int((await client.xpending(queue_key(partition), GROUP))["pending"])
                 except ResponseError:  # no writer has ever read it
@@ -204,7 +204,7 @@ def _show(status: Status) -> None:
             )
             for part in status.queue
         ]
-        columns = ("partition", "backlog", "pending", "oldest")
+        columns = ("partition", "backlog", "entries pending", "oldest")
         out.print(table(columns, counts, right=columns))
     if status.postgres_problem is None:
         if status.last_hour:

@@ -124,7 +124,7 @@ cdef class Sheet:
     cdef Py_ssize_t _count
     cdef Item *_items
     cdef Buffer _slots, _values, _line
-    cdef list _names, _conversion_ids, _profiles, _click_ids
+    cdef list _names, _conversion_ids, _profiles, _click_ids, _entries
 
     def __cinit__(self, Plain plain not None, arrivals):
         cdef Py_ssize_t place, size = 0
@@ -160,6 +160,12 @@ cdef class Sheet:
     def click_ids(self):
         """By place; None: that postback is not plain."""
         return tuple(self._click_ids)
+
+    @property
+    def rest(self):
+        """The places of all that is left to others, as far as that is known."""
+        cdef list known = self._click_ids if self._entries is None else self._entries
+        return [place for place in range(self._count) if known[place] is None]
 
     cdef Slot *_slot(self, Item *item, int number):
         return <Slot *>(self._slots.at + item.slots) + number
@@ -349,14 +355,14 @@ cdef class Sheet:
         """What of it is a conversion, as the queue takes it, by place; None for what is left to others. `packed`: the
         clicks by id, as they are cached."""
         cdef Py_ssize_t place
-        entries = [None] * self._count
+        self._entries = [None] * self._count
         for place in range(self._count):
             click_id = self._click_ids[place]
             if click_id is not None:
                 click = packed.get(click_id)
                 if click is not None:
-                    entries[place] = self._decide(place, self._arrivals[place].receipt, click_id, click)
-        return entries
+                    self._entries[place] = self._decide(place, self._arrivals[place].receipt, click_id, click)
+        return list(self._entries)
 
     cdef object _decide(self, Py_ssize_t place, receipt, str click_id, bytes packed):
         cdef Item *item = self._items + place
@@ -577,19 +583,28 @@ cdef class Sheet:
             postback_id[16 - _token_bytes:],
         )
 
-    def outcome(self, Py_ssize_t place, verdict):
-        """What is answered, of what was decided here, once the queue has, or has not, taken it."""
-        if not 0 <= place < self._count or self._conversion_ids[place] is None:
-            raise IndexError("nothing was decided here")
-        if verdict is _accepted:
-            result = _result_accepted
-        elif verdict is _duplicate:
-            result = _result_duplicate
-        elif verdict is _conflict:
-            result = _result_conflict
-        else:
-            return UNAVAILABLE if verdict is _full else AWAY
-        return Outcome(result, self._conversion_ids[place], None, None, self._profiles[place])
+    def outcomes(self, verdicts):
+        """What is answered to those that were decided here, by place, once the queue has, or has not, taken them."""
+        cdef Py_ssize_t place
+        if len(verdicts) != self._count:
+            raise ValueError("a verdict for each is needed")
+        found = [AWAY] * self._count
+        for place in range(self._count):
+            if self._conversion_ids[place] is None:
+                continue
+            verdict = verdicts[place]
+            if verdict is _accepted:
+                result = _result_accepted
+            elif verdict is _duplicate:
+                result = _result_duplicate
+            elif verdict is _conflict:
+                result = _result_conflict
+            else:
+                if verdict is _full:
+                    found[place] = UNAVAILABLE
+                continue
+            found[place] = Outcome(result, self._conversion_ids[place], None, None, self._profiles[place])
+        return found
 
 
 cdef inline Text _next(Text at, Text end):

@@ -32,7 +32,7 @@ from ingest.simulation import Claims, Taken
 from ingest.spool import used_bytes
 from ingest.vault import Vault
 from storage.postgres import Pool
-from storage.queue import queue_key
+from storage.queue import read_backlog
 
 WAITING_LIMIT_S = 1.0
 """For what is under way."""
@@ -84,10 +84,10 @@ def build_console(
 
 
 async def _backlog(redis: Client, partitions: int) -> int | None:
-    """Entries in the queue, of all partitions."""
+    """Postbacks in the queue, of all partitions."""
     try:
         async with asyncio.timeout(WAITING_LIMIT_S):
-            return sum([int(await redis.xlen(queue_key(partition))) for partition in range(partitions)])
+            return sum([(await read_backlog(redis, partition)).waiting for partition in range(partitions)])
     except (RedisError, OSError):
         return None
 

@@ -34,5 +34,5 @@ CROSS JOIN LATERAL (
 ) AS found;
 
 -- name: dead
--- Conversions that Postgres refused: they were counted, and may be stored yet.
-SELECT payload FROM dead_letters WHERE kind = 'c1';
+-- Conversions that Postgres refused, and blocks that may hold some: they were counted, and may be stored yet.
+SELECT dead_letter_id, failed_at, entry_id, kind, payload, prior, error FROM dead_letters WHERE kind IN ('b1', 'c1');

@@ -4,9 +4,10 @@
 
 -- name: create_incoming
 -- Lives for the connection, its rows for the transaction: nothing is expected of an earlier one. The columns after
--- `prior` are storage.records.COLUMNS; another format of the payload is another table, `incoming_v2`.
+-- `prior` are storage.records.COLUMNS; another format of the payload is another table, `incoming_v2`. Of a block nobody
+-- else looks at the kinds, and what is of none would be taken for a rejection.
 CREATE TEMP TABLE IF NOT EXISTS incoming_v1 (
-    kind                text NOT NULL,
+    kind                text NOT NULL CONSTRAINT unknown_kind CHECK (kind IN ('c1', 'd1', 'x1', 'r1', 'p1')),
     prior               text NOT NULL,
     log_id              uuid,
     received_us         bigint,

@@ -18,13 +18,14 @@ from storage.dead_letters import (
     newest_dead_letters,
 )
 from storage.faults import Fault, classify
-from storage.postgres import Pool
+from storage.postgres import Pool, close, open_pool
 from storage.queue import Entry
-from storage.records import Kind
+from storage.records import Kind, encode
 from tests.commands import run_command
 from tests.eventually import eventually
 from tests.platform import Client, client_of, load_sample
 from tests.program import ROOT, Program, environment, running
+from tests.queued import line
 from tests.writing import conversion, count, entry, log_rows, store
 
 NO_SALE_OF_13 = "ALTER TABLE conversions ADD CONSTRAINT no_13 CHECK (sale_amount <> 13) NOT VALID"
@@ -166,6 +167,75 @@ async def test_what_no_row_can_be_made_of_stays(pool: Pool) -> None:
         assert isinstance(caught.value, Exception)
         assert classify(caught.value) is Fault.DATA
     assert await count(pool, "dead_letters") == 3
+
+
+# Blocks, put there by a writer that did not know them ----------------------------------------------------------------
+
+
+async def buried_block(pool: Pool, *lines: bytes) -> DeadLetter:
+    """The block as a writer of before puts it aside."""
+    await pool.execute(
+        "INSERT INTO dead_letters (entry_id, kind, payload, error) VALUES ('5-0', 'b1', $1, 'unknown kind')",
+        b"".join(lines),
+    )
+    async with pool.acquire() as connection:
+        ((letter,), _) = await newest_dead_letters(connection, 1)
+    return letter
+
+
+async def test_all_rows_of_a_block_are_stored(pool: Pool) -> None:
+    letter = await buried_block(
+        pool,
+        *(line(conversion(number)) for number in range(5)),
+        line(conversion(6, txn="txn-1"), Kind.DUPLICATE, "1.99USD"),
+        line(conversion(7, conversion_id=None, reason="unknown_click"), Kind.REJECTION),
+    )
+    assert letter.column("click_id") is None, "it has several"
+    assert await BatchStore(pool).store_again(letter) == BatchCounts(read=7, new=5, logged=2)
+    assert (await count(pool, "conversions"), await count(pool, "dead_letters")) == (5, 0)
+    with pytest.raises(LookupError):
+        await BatchStore(pool).store_again(letter)
+
+
+async def test_a_bad_row_of_a_block_becomes_a_letter_by_itself(pool: Pool) -> None:
+    await pool.execute(NO_SALE_OF_13)
+    bad = conversion(3, sale_micros=13_000_000)
+    letter = await buried_block(pool, line(conversion(1)), line(conversion(2)), line(bad), line(conversion(4)))
+    assert await BatchStore(pool).store_again(letter) == BatchCounts(read=4, new=3, dead=1)
+    async with pool.acquire() as connection:
+        ((alone,), found) = await newest_dead_letters(connection, 10)
+    assert (found, alone.entry.kind, alone.entry.payload) == (1, b"c1", encode(bad))
+    await pool.execute(ANY_SALE)
+    assert await BatchStore(pool).store_again(alone) == BatchCounts(read=1, new=1)
+    assert (await count(pool, "conversions"), await count(pool, "dead_letters")) == (4, 0)
+
+
+async def test_many_that_store_a_block_again_count_it_once(pool: Pool) -> None:
+    bad = conversion(99, country="USA")
+    letter = await buried_block(pool, *(line(conversion(number)) for number in range(20)), line(bad))
+    done = await asyncio.gather(*(BatchStore(pool).store_again(letter) for _ in range(5)), return_exceptions=True)
+    assert all(isinstance(one, BatchCounts | LookupError) for one in done)
+    assert (await count(pool, "conversions"), await count(pool, "dead_letters")) == (20, 1)
+    assert await count(pool, "postback_log") == 0
+
+
+async def test_a_block_through_the_command(tmp_path: Path, redis_url: str, postgres_dsn: str) -> None:
+    await load_sample(postgres_dsn)
+    pool = await open_pool(postgres_dsn, 1)
+    await buried_block(pool, *(line(conversion(number)) for number in range(3)), line(conversion(9, country="USA")))
+    env = environment(tmp_path, redis_url, postgres_dsn, {})
+
+    async def command(*arguments: str) -> tuple[int, str]:
+        done = await asyncio.to_thread(run_command, ["dead-letters", *arguments], env=env, cwd=ROOT)
+        return done.returncode, done.stdout
+
+    assert " block " in (await command("list"))[1]
+    code, said = await command("retry", "--all")
+    assert (code, "3 conversions, 1 refused" in said) == (1, True)
+    ((letter,)) = json.loads((await command("list", "--json"))[1])
+    assert (letter["kind"], letter["click_id"]) == ("conversion", "click")
+    assert await count(pool, "conversions") == 3
+    await close(pool)
 
 
 async def test_columns_are_read_as_they_were_meant(pool: Pool) -> None:

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from storage.queue import queue_key
 from tests.eventually import eventually
 from tests.ledger import Load, assert_kept
 from tests.outages import (
@@ -34,6 +33,7 @@ from tests.outages import (
 from tests.platform import Client, client_of, load_sample
 from tests.program import running
 from tests.proxy import Mode
+from tests.queued import waiting
 from tests.servers import PostgresServer
 
 
@@ -185,13 +185,13 @@ async def test_a_full_backlog_is_503_and_changes_nothing(tmp_path: Path, redis_u
                     return load.ledger.tries["503 unavailable"]
 
                 await eventually(refused, lambda found: found > 200)
-                assert await redis.xlen(queue_key(0)) == 300
+                assert await waiting(redis) == 300
                 async with client.http.get(
                     f"{program.url}/postback?click_id=full0-0&goal=purchase&txn_id=more&sale_amount=1"
                 ) as response:
                     assert response.status == 503
                     assert int(response.headers["Retry-After"]) > 0
-                assert await redis.xlen(queue_key(0)) == 300
+                assert await waiting(redis) == 300
                 claims = await redis.hkeys("pb:{0}:click:full0-0")
                 assert not [claim for claim in claims if b"more" in claim]
             await load.until(300)
@@ -216,7 +216,7 @@ async def test_a_stop_while_postgres_is_frozen(tmp_path: Path, redis_url: str, p
                     ledger = await load.finish()
                     assert await asyncio.to_thread(program.stop) == 0
                     assert not said(program, "worker did not end in time, killing it")
-                    left = await redis.xlen(queue_key(0))
+                    left = await waiting(redis)
                     assert left > 200
         with running(tmp_path, redis_url, dsn) as program:
             async with client_of(program, postgres_dsn) as client, Redis.from_url(redis_url) as redis:
@@ -243,7 +243,7 @@ async def test_starts_while_postgres_is_away(tmp_path: Path, redis_url: str, pos
             async with client_of(program, postgres_dsn) as client, Redis.from_url(redis_url) as redis:
                 for number in range(20):
                     assert (await _purchase(client, number))[1]["status"] == "accepted"
-                assert await redis.xlen(queue_key(0)) == 20
+                assert await waiting(redis) == 20
             assert await asyncio.to_thread(program.stop) == 0
         with (
             running(tmp_path, redis_url, dsn, role="receiver") as program,

@@ -19,12 +19,13 @@ from dedup.port import CachedClick, Entry, Verdict
 from dedup.redis import DOUBT_S, RedisDeduplicator
 from ingest.config import Ack
 from ingest.engines.checks import Severity, check_redis
-from storage.queue import queue_key
+from storage.queue import queue_key, read_backlog
 from tests.clusters import NODE_TIMEOUT_MS, Cluster, ClusterNode, Node, valkey_cluster, wait_until
 from tests.eventually import eventually
 from tests.ledger import Load, assert_kept
 from tests.platform import client_of, load_sample
 from tests.program import Program, running
+from tests.queued import waiting
 
 PARTITIONS = 12
 FAR_MS = int(time.time() * 1000) + 86_400_000
@@ -96,9 +97,9 @@ async def test_each_partition_counts(client: ClusterClient) -> None:
     assert await dedup.claim(batch) == [ACCEPTED] * 300
     assert await dedup.claim(sent_again(batch)) == [DUPLICATE] * 300
     assert await dedup.claim([entry(click_id, b"6USD") for click_id in ids]) == [CONFLICT] * 300
-    lengths = [await client.xlen(queue_key(partition)) for partition in range(PARTITIONS)]
-    assert sum(lengths) == 900
-    assert all(lengths)
+    waits = [(await read_backlog(client, partition)).waiting for partition in range(PARTITIONS)]
+    assert sum(waits) == 900
+    assert all(waits)
 
 
 async def test_a_replica_that_takes_over_knows_the_claims_but_no_script(
@@ -161,7 +162,7 @@ async def test_a_slot_on_its_way_to_a_node_that_owns_none(cluster: Cluster, clie
     calls = await asyncio.gather(*(dedup.claim([one]) for one in sent_again(batch)))
     assert calls == [[DUPLICATE]] * 40, "all keys have moved, the slot has not: ASK"
     assert await dedup.clicks(ids) == [b"packed"] * 40
-    assert await client.xlen(queue_key(0)) == 80
+    assert await waiting(client) == 80
     assert list(steps) == []
     assert cluster.owner(queue_key(0)) is cluster.spare
     assert await dedup.claim(sent_again(batch)) == [DUPLICATE] * 40

@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
 from zlib import crc32
 
+import pytest
 from msgspec import structs
 
 from dedup.cap_types import Charge, End, Hold
@@ -39,10 +39,11 @@ from ingest.sample import CATALOG
 from ingest.simulation import simulate
 from storage.caps import read_caps
 from storage.postgres import Pool, close, open_pool
-from storage.queue import PartitionQueue, queue_key
+from storage.queue import PartitionQueue
 from tests.catalogs import DAY_MS, campaign, goal, rate, snapshot
 from tests.clusters import valkey_cluster
 from tests.eventually import eventually
+from tests.queued import queued_entries
 from tests.writing import store
 
 RULES = Rules(window_ms=90 * DAY_MS)
@@ -339,17 +340,20 @@ async def test_a_claim_that_outlives_its_hold_is_waited_for(redis_url: str, post
         assert [tuple(row) for row in found] == [("t0", None), ("t1", None), ("t2", "over_cap")]
 
 
-async def test_unknown_counters_count_what_is_only_queued_or_dead(redis_url: str, postgres_dsn: str) -> None:
+@pytest.mark.parametrize("kind", ["c1", "b1"])
+async def test_unknown_counters_count_what_is_only_queued_or_dead(redis_url: str, postgres_dsn: str, kind: str) -> None:
     """A cap that is set later counts what was before it."""
     async with world(redis_url, postgres_dsn, catalog()) as at:
         await at.at_once([at.arrival("a", txn_id=f"t{n}") for n in range(5)])
         await at.write()
         await at.at_once([at.arrival("a", txn_id=f"q{n}") for n in range(4)])
-        entries: Any = await at.redis.xrange(queue_key(crc32(b"a") % PARTITIONS))
+        (block,) = await queued_entries(at.redis, crc32(b"a") % PARTITIONS)
+        assert block.rows == 4
         # One is in both, as when its batch has just been stored and is not settled.
         await at.pool.execute(
-            "INSERT INTO dead_letters (entry_id, kind, payload, error) VALUES ('0-1', 'c1', $1, 'x')",
-            entries[0][1][b"c1"],
+            "INSERT INTO dead_letters (entry_id, kind, payload, error) VALUES ('0-1', $1, $2, 'x')",
+            kind,
+            block.payload if kind == "b1" else block.split()[0].payload,
         )
         at.catalog = catalog(cap(CapMeasure.CONVERSIONS, 12))
         assert await at.at_once([at.arrival("a", txn_id=f"u{n}") for n in range(10)]) == {"accepted": 10}

@@ -187,7 +187,7 @@ def test_demo_shows_every_verdict(running: Running) -> None:
 def test_info_and_status_of_a_running_server(running: Running) -> None:
     info = running.command.json("info", "--json")
     assert isinstance(info, dict)
-    assert list(info) == ["url", "redis_url", "postgres_dsn", "data_dir", "admin_key_file"]
+    assert list(info) == ["url", "redis_url", "postgres_dsn", "data_dir", "admin_key_file", "compiled"]
     assert info["url"] == running.url
     with Redis.from_url(info["redis_url"]) as client:
         assert client.ping()

@@ -22,10 +22,13 @@ from redis.crc import key_slot
 from dedup.client import connect
 from dedup.durability import Durability
 from dedup.port import CachedClick, Entry, QueueUnavailableError, Verdict
-from dedup.redis import MAX_CALL, RedisDeduplicator
+from dedup.redis import BLOCK_BYTES, BLOCK_ROWS, MAX_CALL, RedisDeduplicator
 from dedup.scripts import Client
 from ingest.engines.binaries import find_valkey
+from storage.queue import BLOCK_ROWS as READ_ROWS
+from storage.queue import Backlog, PartitionQueue, count_key, read_backlog
 from tests import servers
+from tests.queued import queued_entries, queued_rows, waiting
 
 ACCEPTED, DUPLICATE, CONFLICT = Verdict.ACCEPTED, Verdict.DUPLICATE, Verdict.CONFLICT
 FULL, UNAVAILABLE = Verdict.FULL, Verdict.UNAVAILABLE
@@ -34,7 +37,7 @@ FAR_MS = int(time.time() * 1000) + 86_400_000
 PACKED = b"100,10,1790000000000,US"
 ODD_TEXTS = ("a b", "x{y}z", "{}", "a:b:c", ":", "%00", "ключ", "点击🎉", "\x01\x7f", "'\"\\", "ü" * 127)
 
-Fields = dict[bytes, bytes]
+
 _numbers = count()
 
 
@@ -82,11 +85,6 @@ def deduplicator(
     )
 
 
-async def queued(client: Client, partition: int = 0) -> list[Fields]:
-    entries: Any = await client.xrange(f"pb:{{{partition}}}:queue")
-    return [fields for _, fields in entries]
-
-
 async def claims_of(client: Client, click_id: str, partitions: int = 1) -> set[bytes]:
     fields: Any = await client.hkeys(click_key(click_id, partitions))
     return set(fields) - {b"."}
@@ -128,14 +126,14 @@ def dedup(client: Client) -> RedisDeduplicator:
 
 async def test_first_claim_is_accepted_and_queued_as_it_is(client: Client, dedup: RedisDeduplicator) -> None:
     assert await dedup.claim([entry(payload=b"\x00\t\xff row")]) == [ACCEPTED]
-    assert await queued(client) == [{b"c1": b"\x00\t\xff row"}]
+    assert await queued_rows(client) == [{b"c1": b"\x00\t\xff row"}]
     assert await claims_of(client, "click") == {b"1000"}
 
 
 async def test_same_fact_again_is_a_duplicate_and_is_logged(client: Client, dedup: RedisDeduplicator) -> None:
     await dedup.claim([entry(payload=b"first")])
     assert await dedup.claim([entry(payload=b"second")]) == [DUPLICATE]
-    assert await queued(client) == [{b"c1": b"first"}, {b"d1": b"second", b"p": b"5USD"}]
+    assert await queued_rows(client) == [{b"c1": b"first"}, {b"d1": b"second", b"p": b"5USD"}]
 
 
 async def test_other_fact_is_a_conflict_that_says_what_was_claimed(client: Client, dedup: RedisDeduplicator) -> None:
@@ -143,7 +141,7 @@ async def test_other_fact_is_a_conflict_that_says_what_was_claimed(client: Clien
     assert await dedup.claim([entry(fact=b"6USD", payload=b"second")]) == [CONFLICT]
     assert await dedup.claim([entry(fact=b"", payload=b"third")]) == [CONFLICT]
     assert await dedup.claim([entry(fact=b"5USD", payload=b"fourth")]) == [DUPLICATE]
-    assert (await queued(client))[1:] == [
+    assert (await queued_rows(client))[1:] == [
         {b"x1": b"second", b"p": b"5USD"},
         {b"x1": b"third", b"p": b"5USD"},
         {b"d1": b"fourth", b"p": b"5USD"},
@@ -152,15 +150,15 @@ async def test_other_fact_is_a_conflict_that_says_what_was_claimed(client: Clien
 
 async def test_a_claim_without_an_amount(client: Client, dedup: RedisDeduplicator) -> None:
     assert await dedup.claim([entry(fact=b""), entry(fact=b""), entry(fact=b"1USD")]) == [ACCEPTED, DUPLICATE, CONFLICT]
-    assert [fields.get(b"p") for fields in await queued(client)] == [None, b"", b""]
+    assert [fields.get(b"p") for fields in await queued_rows(client)] == [None, b"", b""]
 
 
 async def test_entries_without_a_field_are_always_queued(client: Client, dedup: RedisDeduplicator) -> None:
     rejection = entry(field=None, kind=b"r1", payload=b"no")
     assert await dedup.claim([rejection, rejection, entry(field=None)]) == [ACCEPTED] * 3
     assert await dedup.claim([rejection]) == [ACCEPTED]
-    assert await queued(client) == [{b"r1": b"no"}, {b"r1": b"no"}, {b"c1": b"row"}, {b"r1": b"no"}]
-    assert await keys_of(client) == {b"pb:{0}:queue"}
+    assert await queued_rows(client) == [{b"r1": b"no"}, {b"r1": b"no"}, {b"c1": b"row"}, {b"r1": b"no"}]
+    assert await keys_of(client) == {b"pb:{0}:queue", b"pb:{0}:count"}
 
 
 async def test_repeats_inside_one_batch(client: Client, dedup: RedisDeduplicator) -> None:
@@ -173,7 +171,7 @@ async def test_repeats_inside_one_batch(client: Client, dedup: RedisDeduplicator
         entry(field="1000:tx", payload=b"6"),
     ]
     assert await dedup.claim(batch) == [ACCEPTED, DUPLICATE, ACCEPTED, CONFLICT, ACCEPTED, DUPLICATE]
-    kinds = [next(iter(fields)) for fields in await queued(client)]
+    kinds = [next(iter(fields)) for fields in await queued_rows(client)]
     assert kinds == [b"c1", b"d1", b"c1", b"x1", b"c1", b"d1"]
 
 
@@ -188,7 +186,7 @@ async def test_concurrent_copies_are_accepted_once(client: Client, dedup: RedisD
     calls = [dedup.claim([entry(payload=b"%d" % number)]) for number in range(50)]
     verdicts = [verdict for (verdict,) in await asyncio.gather(*calls)]
     assert sorted(verdict.value for verdict in verdicts) == ["accepted"] + ["duplicate"] * 49
-    assert sum(b"c1" in fields for fields in await queued(client)) == 1
+    assert sum(b"c1" in fields for fields in await queued_rows(client)) == 1
 
 
 @pytest.mark.parametrize("text", ODD_TEXTS)
@@ -207,11 +205,11 @@ async def test_ids_of_any_characters(client: Client, dedup: RedisDeduplicator, t
 async def test_full_queue_refuses_the_batch_and_changes_nothing(client: Client) -> None:
     dedup = deduplicator(client, max_backlog=5)
     assert await dedup.claim([entry(field=f"{n}") for n in range(3)]) == [ACCEPTED] * 3
-    before = await queued(client)
+    before = await queued_rows(client)
     too_much = [entry("new"), entry(field=None), entry(field="0")]
     assert await dedup.claim(too_much) == [FULL] * 3
-    assert await queued(client) == before
-    assert await keys_of(client) == {click_key("click"), b"pb:{0}:queue"}
+    assert await queued_rows(client) == before
+    assert await keys_of(client) == {click_key("click"), b"pb:{0}:queue", b"pb:{0}:count"}
     assert await claims_of(client, "click") == {b"0", b"1", b"2"}
     assert await dedup.claim(too_much[:2]) == [ACCEPTED] * 2
     assert await dedup.claim([entry(field=None)]) == [FULL]
@@ -251,7 +249,7 @@ async def test_a_claim_exists_if_and_only_if_its_conversion_is_queued(client: Cl
     conversions = [
         fields[b"c1"]
         for partition in range(partitions)
-        for fields in await queued(client, partition)
+        for fields in await queued_rows(client, partition)
         if b"c1" in fields
     ]
     claims = [
@@ -285,7 +283,210 @@ async def test_results_keep_the_order_of_large_batches(client: Client, partition
 
 async def test_the_queue_keeps_the_order_of_a_batch(client: Client, dedup: RedisDeduplicator) -> None:
     await dedup.claim([entry(f"{n}", payload=b"%d" % n) for n in range(2 * MAX_CALL)])
-    assert [int(fields[b"c1"]) for fields in await queued(client)] == list(range(2 * MAX_CALL))
+    assert [int(fields[b"c1"]) for fields in await queued_rows(client)] == list(range(2 * MAX_CALL))
+
+
+# Blocks ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_block_has_so_many_rows(client: Client, dedup: RedisDeduplicator) -> None:
+    await dedup.claim([entry(f"{n}", payload=b"%d" % n) for n in range(2 * BLOCK_ROWS + 5)])
+    blocks = await queued_entries(client)
+    assert [(one.kind, one.rows, one.conversions, one.parked) for one in blocks] == [
+        (b"b1", BLOCK_ROWS, BLOCK_ROWS, 0),
+        (b"b1", BLOCK_ROWS, BLOCK_ROWS, 0),
+        (b"b1", 5, 5, 0),
+    ]
+    assert [one.payload.count(b"\n") for one in blocks] == [one.rows for one in blocks]
+
+
+async def test_a_block_has_so_many_bytes_and_a_larger_row_is_one_by_itself(
+    client: Client, dedup: RedisDeduplicator
+) -> None:
+    kind_and_ends = len(b"c1\t\t\n")
+    sizes = [
+        8_192 - kind_and_ends,
+        8_192 - kind_and_ends,
+        1,
+        BLOCK_BYTES,
+        100,
+        BLOCK_BYTES - kind_and_ends,
+        8_000,
+        8_400,
+    ]
+    await dedup.claim([entry(f"{n}", payload=b"x" * size) for n, size in enumerate(sizes)])
+    blocks = await queued_entries(client)
+    assert [[len(row.payload) for row in one.split()] for one in blocks] == [
+        sizes[:2], sizes[2:3], sizes[3:4], sizes[4:5], sizes[5:6], sizes[6:7], sizes[7:],
+    ]  # fmt: skip
+    assert len(blocks[0].payload) == BLOCK_BYTES
+
+
+def test_writers_and_receivers_agree_on_the_rows_of_a_block() -> None:
+    assert READ_ROWS == BLOCK_ROWS
+
+
+async def test_a_block_says_what_is_in_it(client: Client, dedup: RedisDeduplicator) -> None:
+    await dedup.claim(
+        [
+            entry(payload=b"1"),
+            entry(payload=b"2"),
+            entry(fact=b"6USD", payload=b"3"),
+            entry(field=None, kind=b"r1", payload=b"4"),
+            entry(field=None, kind=b"p1", payload=b"5"),
+            entry("other", payload=b"6"),
+        ]
+    )
+    found: Any = await client.xrange("pb:{0}:queue")
+    ((_, fields),) = found
+    lines = (b"c1\t\t1", b"d1\t5USD\t2", b"x1\t5USD\t3", b"r1\t\t4", b"p1\t\t5", b"c1\t\t6")
+    assert fields == {b"b1": b"".join(line + b"\n" for line in lines), b"n": b"6 2 1"}
+
+
+ODD_FACTS = {
+    b"\\N": rb"\\N",
+    b"1\t2\n3\r4\\.5": rb"1\t2\n3\r4\\.5",
+    b"\x00\x7f\xff": rb"\\x00\\x7f\\xff",
+    "5€".encode(): rb"5\\xe2\\x82\\xac",
+    b"\\": rb"\\",
+    b"49.99USD [a]^-%~ ": b"49.99USD [a]^-%~ ",
+}
+
+
+@pytest.mark.parametrize("fact", ODD_FACTS)
+async def test_what_was_claimed_first_breaks_no_block(client: Client, dedup: RedisDeduplicator, fact: bytes) -> None:
+    await dedup.claim([entry(fact=fact)])
+    assert await dedup.claim([entry(fact=fact), entry(fact=b"1USD"), entry("other")]) == [DUPLICATE, CONFLICT, ACCEPTED]
+    (_, block) = await queued_entries(client)
+    escaped = ODD_FACTS[fact]
+    assert block.payload == b"d1\t%b\trow\nx1\t%b\trow\nc1\t\trow\n" % (escaped, escaped)
+    assert [row.prior.isascii() for row in block.split()] == [True] * 3
+
+
+async def test_a_payload_that_is_not_one_line_is_kept_out_of_blocks(client: Client, dedup: RedisDeduplicator) -> None:
+    odd = b"a\nc1\t\tb"
+    await dedup.claim(
+        [entry(payload=b"1"), entry("odd", payload=odd), entry("odd", payload=odd), entry("2", payload=b"2")]
+    )
+    found: Any = await client.xrange("pb:{0}:queue")
+    assert [fields for _, fields in found] == [
+        {b"b1": b"c1\t\t1\n", b"n": b"1 1 0"},
+        {b"c1": odd},
+        {b"d1": odd, b"p": b"5USD"},
+        {b"b1": b"c1\t\t2\n", b"n": b"1 1 0"},
+    ]
+
+
+async def test_an_error_midway_leaves_no_claim_without_its_row(client: Client, dedup: RedisDeduplicator) -> None:
+    await client.set(click_key("broken"), "not a hash")
+    batch = [entry("a"), entry("b"), entry("broken"), entry("c")]
+    assert await dedup.claim(batch) == [UNAVAILABLE] * 4
+    assert [await claims_of(client, click_id) for click_id in "abc"] == [{b"1000"}, {b"1000"}, set()]
+    assert len(await queued_rows(client)) == 2
+    assert await waiting(client) == 2
+
+
+# The count of rows -----------------------------------------------------------------------------------------------
+
+COUNT = count_key(0)
+
+
+async def test_room_is_for_rows_exactly(client: Client) -> None:
+    limit = 3 * BLOCK_ROWS
+    dedup = deduplicator(client, max_backlog=limit)
+    assert set(await dedup.claim([entry(f"{n}") for n in range(limit - 10)])) == {ACCEPTED}
+    assert set(await dedup.claim([entry(f"more-{n}") for n in range(11)])) == {FULL}
+    assert await waiting(client) == limit - 10
+    again = [entry(f"more-{n}") for n in range(10)]
+    assert set(await dedup.claim(again)) == {ACCEPTED}
+    assert await dedup.claim([entry("one more")]) == [FULL]
+    assert await waiting(client) == limit == len(await queued_rows(client))
+
+    queue = PartitionQueue(client, 0, "w")
+    await queue.create_group()
+    (first,) = await queue.read_new(1, None)
+    await queue.settle([first])
+    await queue.settle([first])
+    assert await waiting(client) == limit - BLOCK_ROWS
+    assert set(await dedup.claim([entry(f"last-{n}") for n in range(BLOCK_ROWS + 1)])) == {FULL}
+    assert set(await dedup.claim([entry(f"last-{n}") for n in range(BLOCK_ROWS)])) == {ACCEPTED}
+    assert await client.hgetall(COUNT) == {b"in": b"%d" % (limit + BLOCK_ROWS), b"out": b"%d" % BLOCK_ROWS}
+
+
+async def test_what_was_queued_before_is_not_counted_again(client: Client, dedup: RedisDeduplicator) -> None:
+    batch = [entry(), entry("other")]
+    for _ in range(3):
+        assert await dedup.claim(batch) == [ACCEPTED] * 2
+    assert await read_backlog(client, 0) == Backlog(2, 2)
+
+
+@pytest.mark.parametrize("lost", ["flushed", "trimmed", "deleted", "settled by a writer of before"])
+async def test_a_queue_that_was_emptied_is_never_full(client: Client, lost: str) -> None:
+    dedup = deduplicator(client, max_backlog=100)
+    for _ in range(3):
+        assert set(await dedup.claim([entry(field=None) for _ in range(100)])) == {ACCEPTED}
+        assert await dedup.claim([entry(field=None)]) == [FULL]
+        match lost:
+            case "flushed":
+                await client.flushall()
+            case "trimmed":
+                await client.xtrim("pb:{0}:queue", maxlen=0)
+            case "deleted":
+                await client.delete("pb:{0}:queue")
+            case _:
+                await client.xdel("pb:{0}:queue", *[one.id for one in await queued_entries(client)])
+        assert await waiting(client) == 0
+    assert set(await dedup.claim([entry(field=None) for _ in range(100)])) == {ACCEPTED}
+    assert await waiting(client) == 100
+
+
+@pytest.mark.parametrize(
+    "count",
+    [{"in": "10", "out": "9000"}, {"in": "1000000000", "out": "0"}, {"in": "", "out": "x"}, {"in": "1.5"}, {}],
+    ids=str,
+)
+async def test_a_wrong_count_is_bounded_by_the_length_and_heals(client: Client, count: dict[str, str]) -> None:
+    dedup = deduplicator(client, max_backlog=1_000)
+    await dedup.claim([entry(field=None) for _ in range(5)])
+    await client.delete(COUNT)
+    for name, value in count.items():
+        await client.hset(COUNT, name, value)
+    assert 1 <= await waiting(client) <= BLOCK_ROWS
+    assert set(await dedup.claim([entry(field=None) for _ in range(5)])) == {ACCEPTED}
+    assert 2 <= await waiting(client) <= 2 * BLOCK_ROWS
+
+    queue = PartitionQueue(client, 0, "w")
+    await queue.create_group()
+    await queue.settle(await queue.read_new(10, None))
+    assert await waiting(client) == 0
+    assert set(await dedup.claim([entry(field=None) for _ in range(300)])) == {ACCEPTED}
+    assert await waiting(client) == 300
+
+
+async def test_a_count_that_cannot_be_is_put_right_while_there_are_entries(client: Client) -> None:
+    """A queue may never be empty; what was once counted too much must not stay."""
+    dedup = deduplicator(client)
+    await dedup.claim([entry(field=None)])
+    await client.hset(COUNT, "in", "5000")
+    await dedup.claim([entry(field=None)])
+    assert await client.hgetall(COUNT) == {b"in": b"5001", b"out": b"%d" % (5000 - BLOCK_ROWS)}
+    queue = PartitionQueue(client, 0, "w")
+    await queue.create_group()
+    await queue.settle(await queue.read_new(1, None))
+    assert await read_backlog(client, 0) == Backlog(BLOCK_ROWS, 5001)
+
+
+async def test_entries_of_before_count_as_one_row_each_at_least(client: Client) -> None:
+    dedup = deduplicator(client, max_backlog=10)
+    for number in range(8):
+        await client.xadd("pb:{0}:queue", {"c1": b"old-%d" % number})
+    assert await waiting(client) == 8
+    assert await dedup.claim([entry(field=None) for _ in range(3)]) == [FULL] * 3
+    assert await dedup.claim([entry(field=None) for _ in range(2)]) == [ACCEPTED] * 2
+    queue = PartitionQueue(client, 0, "w")
+    await queue.create_group()
+    await queue.settle(await queue.read_new(8, None))
+    assert await read_backlog(client, 0) == Backlog(2, 2), "they came uncounted, and so they go"
 
 
 # Retries of the client library -----------------------------------------------------------------------------------
@@ -295,7 +496,7 @@ async def test_the_same_postback_again_is_accepted_and_queued_once(client: Clien
     batch = [entry(field="1"), entry(field="2"), entry("other", field="1")]
     assert await dedup.claim(batch) == [ACCEPTED] * 3
     assert await dedup.claim(batch) == [ACCEPTED] * 3
-    assert [next(iter(fields)) for fields in await queued(client)] == [b"c1"] * 3
+    assert [next(iter(fields)) for fields in await queued_rows(client)] == [b"c1"] * 3
     assert await dedup.claim(sent_again(batch)) == [DUPLICATE] * 3
     assert await dedup.claim(batch[::-1]) == [ACCEPTED] * 3
 
@@ -304,7 +505,7 @@ async def test_a_repeated_batch_keeps_telling_repeats_inside_it(client: Client, 
     batch = [entry(), entry(), entry(fact=b"6USD")]
     assert await dedup.claim(batch) == [ACCEPTED, DUPLICATE, CONFLICT]
     assert await dedup.claim(batch) == [ACCEPTED, DUPLICATE, CONFLICT]
-    assert sum(b"c1" in fields for fields in await queued(client)) == 1
+    assert sum(b"c1" in fields for fields in await queued_rows(client)) == 1
 
 
 class LossyProxy:
@@ -383,7 +584,7 @@ async def test_a_lost_reply_is_retried_and_still_accepted(
             assert await dedup.claim([entry(), entry(field="2000")]) == [ACCEPTED, ACCEPTED]
             assert proxy.lost == 1
             assert await dedup.claim([entry()]) == [DUPLICATE]
-            assert [next(iter(fields)) for fields in await queued(client)] == [b"c1"] * 3 + [b"d1"]
+            assert [next(iter(fields)) for fields in await queued_rows(client)] == [b"c1"] * 3 + [b"d1"]
         finally:
             await client.aclose()
 
@@ -396,7 +597,7 @@ async def test_a_lost_reply_in_a_durable_claim_is_retried(redis_url: str, tmp_pa
             proxy.lose_reply_to(b"WAITAOF")
             assert await dedup.claim([entry()]) == [ACCEPTED]
             assert proxy.lost == 1
-            assert await queued(client) == [{b"c1": b"row"}]
+            assert await queued_rows(client) == [{b"c1": b"row"}]
         finally:
             await client.aclose()
 
@@ -538,7 +739,7 @@ async def test_a_retry_is_not_taken_for_fsynced(tmp_path: Path) -> None:
                 proxy.lose_reply_to(b"WAITAOF")
                 assert await dedup.claim([entry()]) == [UNAVAILABLE]
                 assert proxy.lost == 1
-                assert await queued(client) == [{b"c1": b"row"}]
+                assert await queued_rows(client) == [{b"c1": b"row"}]
             finally:
                 await client.aclose()
 

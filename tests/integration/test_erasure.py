@@ -136,6 +136,19 @@ async def test_a_click_is_erased_everywhere(
     assert conversion_id("gone", CLICKED_MS, 1000, b"txn-1") in {str(row[0]) for row in money}
 
 
+async def test_of_a_block_in_dead_letters_only_its_rows_are_erased(pool: Pool, connection: Connection) -> None:
+    rows = [entry(_record(1)), entry(_record(2, click="other")), _parked(3, "gone"), _rejected(4)]
+    lines = b"".join(b"%b\t\t%b\n" % (one.kind, one.payload) for one in rows)
+    await _letters(pool, [Entry(b"1-0", b"b1", lines), Entry(b"2-0", b"b1", b"p1\t\t%b\n" % rows[2].payload)])
+    assert (await erase(connection, "gone", "a test")).rows["dead_letters"] == 2
+    (payload,) = [row[0] for row in await pool.fetch("SELECT payload FROM dead_letters")]
+    left = Entry(b"1-0", b"b1", payload).split()
+    assert [one.kind for one in left] == [b"c1", b"c1", b"r1"]
+    assert [SECRET.encode() in one.payload for one in left] == [False, True, False]
+    assert left[1].payload == rows[1].payload
+    assert (await erase(connection, "gone", "a test")).total == 0
+
+
 def _all_time() -> TimeRange:
     received = datetime.fromtimestamp(RECEIVED_US / 1e6, UTC)
     return TimeRange(received - timedelta(days=1), received + timedelta(days=1))

@@ -8,8 +8,9 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from storage.queue import GROUP, Entry, PartitionQueue, queue_key
+from storage.queue import GROUP, Backlog, Entry, PartitionQueue, count_key, queue_key, read_backlog
 from tests.eventually import eventually
+from tests.queued import waiting
 
 KEY = queue_key(0)
 
@@ -161,3 +162,80 @@ async def test_only_idle_consumers_with_nothing_pending_are_forgotten(client: Re
     assert await queues["me"].forget_consumers(3_600_000) == 0
     assert await queues["me"].forget_consumers(0) == 1
     assert {one["name"] for one in await client.xinfo_consumers(KEY, GROUP)} == {b"me", b"holding"}
+
+
+# Blocks ----------------------------------------------------------------------------------------------------------
+
+
+async def add_block(client: Redis, *rows: bytes, kind: bytes = b"c1") -> bytes:
+    """As claim.lua does it."""
+    lines = b"".join(b"%b\t\t%b\n" % (kind, row) for row in rows)
+    entry_id = await client.xadd(KEY, {"b1": lines, "n": f"{len(rows)} {len(rows) if kind == b'c1' else 0} 0"})
+    await client.hincrby(count_key(0), "in", len(rows))
+    assert isinstance(entry_id, bytes)
+    return entry_id
+
+
+async def test_a_block_is_read_as_it_is(client: Redis) -> None:
+    queue = PartitionQueue(client, 0, "w1")
+    await queue.create_group()
+    entry_id = await client.xadd(KEY, {"b1": "c1\t\ta\tb\nd1\t5\\\\USD\tc\np1\t\td\n", "n": "3 1 1"})
+    assert isinstance(entry_id, bytes)
+    (entry,) = await queue.read_new(10, None)
+    assert entry == Entry(entry_id, b"b1", b"c1\t\ta\tb\nd1\t5\\\\USD\tc\np1\t\td\n", b"", 3, 1, 1)
+    assert entry.split() == [
+        Entry(entry_id, b"c1", b"a\tb"),
+        Entry(entry_id, b"d1", b"c", b"5\\USD"),
+        Entry(entry_id, b"p1", b"d"),
+    ]
+
+
+@pytest.mark.parametrize("counts", [None, "", "2", "x y z"])
+async def test_a_block_that_does_not_say_what_it_holds_is_counted(client: Redis, counts: str | None) -> None:
+    queue = PartitionQueue(client, 0, "w1")
+    await queue.create_group()
+    await client.xadd(KEY, {"b1": "c1\t\ta\nr1\t\tb\nc1\t\tc\n", **({} if counts is None else {"n": counts})})
+    (entry,) = await queue.read_new(10, None)
+    assert (entry.rows, entry.conversions, entry.parked) == (3, 2, 0)
+
+
+def test_what_is_no_block_of_ours_keeps_its_bytes() -> None:
+    odd = Entry(b"1-0", b"b1", b"c1\t\tgood\n\nno columns\nb1\t\tc1\t\tnested")
+    assert odd.split() == [
+        Entry(b"1-0", b"c1", b"good"),
+        Entry(b"1-0", b"", b""),
+        Entry(b"1-0", b"", b"no columns"),
+        Entry(b"1-0", b"", b"b1\t\tc1\t\tnested"),
+    ]
+
+
+async def test_what_was_settled_is_counted_once(client: Redis) -> None:
+    queue = PartitionQueue(client, 0, "w1")
+    await queue.create_group()
+    for number in range(1, 6):
+        await add_block(client, *[b"x"] * number)
+    await add(client, 1)
+    await add(client, 2)
+    entries = await queue.read_new(10, None)
+    assert [entry.counted for entry in entries] == [1, 2, 3, 4, 5, 0, 0]
+    await queue.settle(entries[:2])
+    await queue.settle(entries[:4])
+    assert await client.hgetall(count_key(0)) == {b"in": b"15", b"out": b"10"}
+    assert await read_backlog(client, 0) == Backlog(5, 15)
+    await queue.settle(entries)
+    await queue.settle(entries)
+    assert await client.hgetall(count_key(0)) == {b"in": b"15", b"out": b"15"}
+    assert await waiting(client) == 0
+
+
+async def test_a_dead_consumers_blocks_are_taken_over_whole(client: Redis) -> None:
+    dead, alive = PartitionQueue(client, 0, "w1"), PartitionQueue(client, 0, "w2")
+    await dead.create_group()
+    ids = [await add_block(client, b"1", b"2"), await add(client, 3), await add_block(client, b"4", kind=b"r1")]
+    assert len(await dead.read_new(10, None)) == 3
+    taken = await alive.take_over(0, 60_000, 10)
+    assert [entry.id for entry in taken] == ids
+    assert [row.payload for entry in taken for row in entry.split()] == [b"1", b"2", b"3", b"4"]
+    await dead.settle(taken)
+    await alive.settle(taken)
+    assert await client.hgetall(count_key(0)) == {b"in": b"3", b"out": b"3"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from decimal import Decimal
 from random import Random
@@ -21,12 +22,14 @@ from storage.queue import Entry, queue_key
 from storage.records import Kind, Record, encode
 from tests import servers
 from tests.eventually import eventually
+from tests.queued import block, line
 from tests.writing import (
     CLICKED_MS,
     RECEIVED_US,
     Observer,
     add,
     add_all,
+    add_blocks,
     conversion,
     count,
     drain,
@@ -213,6 +216,78 @@ async def test_poison_rows_are_set_aside_one_by_one(redis: Redis, pool: Pool) ->
     assert {row["kind"] for row in rows} == {"c1", "c2", "r1", "\\xff\\x00"}
 
 
+async def test_blocks_and_entries_of_before_are_written_together(redis: Redis, pool: Pool) -> None:
+    for start in range(0, 90, 30):
+        await add_blocks(redis, [conversion(number) for number in range(start, start + 20)])
+        await add_all(redis, [conversion(number) for number in range(start + 20, start + 30)])
+    lines = [
+        line(conversion(200, txn="txn-1"), Kind.DUPLICATE, "1.99USD"),
+        line(conversion(201, txn="txn-1", sale_micros=5_000_000), Kind.CONFLICT, "1.99\t\\NUSD"),
+        line(conversion(202, conversion_id=None, reason="unknown_click"), Kind.REJECTION),
+        line(conversion(203)),
+    ]
+    await redis.xadd(queue_key(0), block(lines, conversions=1))  # type: ignore[arg-type]  # redis-py wants one invariant dict
+    observer = await drain(redis, pool, batch_rows=35)
+    assert observer.counts == BatchCounts(read=94, new=91, logged=3)
+    assert await count(pool, "conversions") == 91
+    assert [row[:2] for row in await log_rows(pool)] == [(200, "duplicate"), (201, "conflict"), (202, "rejected")]
+    (_, _, _, params) = (await log_rows(pool))[1]
+    assert json.loads(params)["claimed"] == "1.99\t\\NUSD"
+
+
+async def test_a_poison_row_leaves_its_block_alone(redis: Redis, pool: Pool) -> None:
+    await add_blocks(redis, [conversion(number) for number in range(50)])
+    odd_prior = line(conversion(60, params={"a": "\0"}), Kind.CONFLICT, "1\\t2")
+    lines = [line(conversion(number)) for number in range(100, 140)]
+    poison = {
+        3: line(conversion(1003, country="USA")),
+        4: line(conversion(1004, sale_micros=10**18)),
+        20: odd_prior,
+        30: b"c9\t\t" + encode(conversion(1030)) + b"\n",
+        31: b"c1\t\t" + encode(conversion(1031)).rpartition(b"\t")[0] + b"\t{}\t\\\n",  # swallows the next
+        39: b"no columns\n",
+    }
+    for place, bad in poison.items():
+        lines[place] = bad
+    await redis.xadd(queue_key(0), block(lines))  # type: ignore[arg-type]  # redis-py wants one invariant dict
+    await add_blocks(redis, [conversion(number) for number in range(200, 250)])
+    observer = await drain(redis, pool)
+
+    assert observer.counts == BatchCounts(read=140, new=134, dead=6)
+    assert observer.retries == []
+    assert await count(pool, "conversions") == 134
+    rows = await pool.fetch("SELECT kind, payload, prior, error FROM dead_letters ORDER BY dead_letter_id")
+    kinds = (b"c1", b"c1", b"x1", b"c9", b"c1", b"")
+    assert [row["kind"].encode() for row in rows] == list(kinds)
+    assert [row["payload"] for row in rows[:-1]] == [
+        bad.removesuffix(b"\n").split(b"\t", 2)[2] for bad in list(poison.values())[:-1]
+    ]
+    assert (rows[2]["prior"], rows[5]["payload"]) == (b"1\\t2", b"no columns")
+    assert [error for row in rows if "unknown" in (error := row["error"])] == ["unknown kind"] * 2
+    assert [(one.kind, one.rows) for one, _ in observer.dead] == [(kind, 1) for kind in kinds]
+
+
+async def test_a_block_that_is_all_poison(redis: Redis, pool: Pool) -> None:
+    await redis.xadd(queue_key(0), {"b1": ""})
+    await redis.xadd(queue_key(0), {"b1": "\n\n", "n": "2 2 0"})
+    await add_blocks(redis, [conversion(number, country="USA") for number in range(10)], rows=10)
+    observer = await drain(redis, pool)
+    assert observer.counts == BatchCounts(read=13, dead=13)
+    assert await count(pool, "dead_letters") == 12, "two that are nothing, of one entry, are one"
+
+
+async def test_a_block_counts_its_rows_against_batch_rows(redis: Redis, pool: Pool) -> None:
+    sizes: list[int] = []
+    await add_blocks(redis, [conversion(number) for number in range(500)])
+    observer = Observer()
+    observer.on_commit = lambda: sizes.append(observer.counts.read - sum(sizes))
+    async with running(writer(redis, pool, observer, batch_rows=60)):
+        await drained(redis)
+    assert sum(sizes) == 500
+    assert max(sizes) == 75, "the last block may pass the limit"
+    assert min(sizes[:-1]) == 75
+
+
 @pytest.mark.parametrize("size", [3_000, 40_000])
 async def test_a_big_row_can_be_a_dead_letter(pool: Pool, size: int) -> None:
     click_id = "".join(Random(1).choices([chr(code) for code in range(0x4E00, 0x9000)], k=size))
@@ -235,10 +310,16 @@ async def test_missing_partitions_are_made(pool: Pool) -> None:
     late = Record(log_id=str(UUID(int=9)), received_us=old_us, reason="unknown_click", params={})
     counts = await store(pool, [entry(old), entry(conversion(2)), entry(late, Kind.REJECTION)])
     assert counts == BatchCounts(read=3, new=2, logged=1)
+    much_older = [conversion(number, clicked_ms=1_325_376_000_000 + number) for number in range(20, 23)]  # 2012-01-01
+    lines = b"".join(line(record) for record in much_older)
+    assert await store(pool, [Entry(b"1-0", b"b1", lines, b"", 3, 3)]) == BatchCounts(read=3, new=3)
     rows = await pool.fetch(
-        "SELECT tableoid::regclass::text FROM conversions UNION ALL SELECT tableoid::regclass::text FROM postback_log"
+        "SELECT DISTINCT tableoid::regclass::text FROM conversions"
+        " UNION ALL SELECT tableoid::regclass::text FROM postback_log"
     )
-    assert sorted(row[0] for row in rows) == ["conversions_2015_02", "conversions_2026_01", "postback_log_2015_03"]
+    assert sorted(row[0] for row in rows) == [
+        "conversions_2012_01", "conversions_2015_02", "conversions_2026_01", "postback_log_2015_03",
+    ]  # fmt: skip
 
 
 async def test_a_month_beyond_all_calendars_is_poison(pool: Pool) -> None:

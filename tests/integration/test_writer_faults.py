@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from urllib.parse import urlsplit
 
@@ -15,15 +16,17 @@ from redis.exceptions import ResponseError
 from storage.batch_store import BatchCounts
 from storage.postgres import Pool, close, open_pool
 from storage.queue import GROUP, queue_key
-from storage.records import Kind, encode
+from storage.records import Kind, Record, encode
 from tests import servers
 from tests.eventually import eventually
 from tests.proxy import Mode, proxy_to
+from tests.queued import waiting
 from tests.writing import (
     QUICK,
     Observer,
     add,
     add_all,
+    add_blocks,
     conversion,
     count,
     drain,
@@ -36,14 +39,17 @@ from tests.writing import (
 )
 
 
+@pytest.mark.parametrize("add_these", [add_all, add_blocks])
 @pytest.mark.parametrize("second", ["w1", "w2"], ids=["restarted", "taken over"])
-async def test_a_writer_killed_before_it_acknowledged(redis: Redis, pool: Pool, second: str) -> None:
-    await add_all(redis, [conversion(number) for number in range(300)])
+async def test_a_writer_killed_before_it_acknowledged(
+    redis: Redis, pool: Pool, second: str, add_these: Callable[[Redis, list[Record]], Awaitable[None]]
+) -> None:
+    await add_these(redis, [conversion(number) for number in range(300)])
     observer = Observer(on_commit=crash)
     with pytest.raises(ExceptionGroup):
         await writer(redis, pool, observer, batch_rows=100).run(asyncio.Event())
     assert observer.counts.new == 100
-    assert await redis.xlen(queue_key(0)) == 300
+    assert await waiting(redis) == 300
 
     after = await drain(redis, pool, consumer=second, times=replace(QUICK, claim_idle_ms=1))
     assert (after.counts.new, after.counts.logged) == (200, 0)

@@ -25,13 +25,14 @@ from dedup.client import connect
 from dedup.policy import TrackMultiple, claim_for
 from dedup.port import CachedClick, Entry, Verdict
 from dedup.redis import RedisDeduplicator
+from storage.queue import PartitionQueue, read_backlog
+from tests.queued import Fields, queued_rows
 
 PARTITIONS = 2
 MAX_BACKLOG = 25
 CLICKED_MS = int(time.time() * 1000)
 EXPIRES_MS = CLICKED_MS + 86_400_000
 
-Fields = dict[bytes, bytes]
 T = TypeVar("T")
 
 click_ids = st.sampled_from(["a", "b:{c}", "клик", "d"])
@@ -156,14 +157,18 @@ class Deduplication(RuleBasedStateMachine):
 
     @rule(partition=st.integers(0, PARTITIONS - 1), count=st.integers(1, 2 * MAX_BACKLOG))
     def consume(self, partition: int, count: int) -> None:
-        key = f"pb:{{{partition}}}:queue"
-        entries: Any = self.await_(self.client.xrange(key, count=count))
-        if entries:
-            self.await_(self.client.xdel(key, *(entry_id for entry_id, _ in entries)))
+        """The writer's part, for so many entries. Settled once more, they count no more."""
+        reader = PartitionQueue(self.client, partition, "w")
+        self.await_(reader.create_group())
+        entries = self.await_(reader.read_new(count, None))
+        self.await_(reader.settle(entries))
+        self.await_(reader.settle(entries))
         queue = self.model.queues[partition]
-        assert [fields for _, fields in entries] == queue[:count]
-        self.model.consumed += queue[:count]
-        del queue[:count]
+        rows = [row for entry in entries for row in entry.split()]
+        expected = [next(iter(fields.items())) for fields in queue[: len(rows)]]
+        assert [(row.kind, row.payload) for row in rows] == expected
+        self.model.consumed += queue[: len(rows)]
+        del queue[: len(rows)]
 
     @rule(is_really=st.integers(0, 4))
     def lose_memory(self, is_really: int) -> None:
@@ -179,12 +184,9 @@ class Deduplication(RuleBasedStateMachine):
     @invariant()
     def server_equals_model(self) -> None:
         async def read() -> tuple[list[list[Fields]], dict[tuple[str, str], bytes], dict[str, bytes]]:
-            queues: list[list[Fields]] = []
             claims: dict[tuple[str, str], bytes] = {}
             clicks: dict[str, bytes] = {}
-            for partition in range(PARTITIONS):
-                entries: Any = await self.client.xrange(f"pb:{{{partition}}}:queue")
-                queues.append([fields for _, fields in entries])
+            queues = [await queued_rows(self.client, partition) for partition in range(PARTITIONS)]
             keys: Any = await self.client.keys("pb:*:click:*")
             for key in keys:
                 click_id = key.split(b":", 3)[3].decode()
@@ -198,6 +200,8 @@ class Deduplication(RuleBasedStateMachine):
 
         queues, claims, clicks = self.await_(read())
         assert queues == self.model.queues
+        waits = [self.await_(read_backlog(self.client, partition)).waiting for partition in range(PARTITIONS)]
+        assert waits == [len(queue) for queue in queues], "a row is counted once, and so is its end"
         assert clicks == self.model.clicks
         assert claims.keys() == self.model.claims.keys()
         assert all(value.endswith(self.model.claims[claim][1]) for claim, value in claims.items())

@@ -11,8 +11,8 @@ from storage.queue import Entry
 SMALL = BatchLimits(rows=3, bytes=100, age_ms=50)
 
 
-def entry(number: int, size: int = 10) -> Entry:
-    return Entry(b"%d-0" % number, b"c1", b"x" * size)
+def entry(number: int, size: int = 10, rows: int = 1) -> Entry:
+    return Entry(b"%d-0" % number, b"b1", b"x" * size, b"", rows)
 
 
 def ids(batch: list[Entry]) -> list[int]:
@@ -58,22 +58,45 @@ def test_an_oversize_first_entry_still_fits() -> None:
     assert batcher.take() == []
 
 
+def test_the_last_entry_may_pass_the_rows() -> None:
+    batcher: Batcher[Entry] = Batcher(SMALL)
+    batcher.add([entry(1, rows=2), entry(2, rows=64), entry(3, rows=2)], now_ms=0)
+    assert (batcher.room, batcher.wait_ms(0)) == (0, 0)
+    assert ids(batcher.take()) == [1, 2]
+    assert (batcher.room, batcher.wait_ms(0)) == (1, 50)
+    assert ids(batcher.take()) == [3]
+
+
 def test_one_read_is_bounded() -> None:
     batcher: Batcher[Entry] = Batcher(BatchLimits(rows=50_000, bytes=1 << 30, age_ms=1))
     assert batcher.room == MAX_READ
 
 
+def test_as_many_are_asked_for_as_fill_the_batch() -> None:
+    batcher: Batcher[Entry] = Batcher(BatchLimits(rows=100, bytes=1 << 30, age_ms=1))
+    assert batcher.room == 100
+    batcher.add([entry(1, rows=25), entry(2, rows=25)], now_ms=0)
+    assert batcher.room == 2
+    batcher.add([], now_ms=0)
+    batcher.add([entry(3, rows=1)], now_ms=0)
+    assert batcher.room == 49
+    batcher.take()
+    assert batcher.room == 100
+
+
 @given(
-    st.lists(st.lists(st.integers(0, 150), max_size=8), max_size=12),
-    st.integers(1, 6),
+    st.lists(st.lists(st.tuples(st.integers(0, 150), st.integers(1, 8)), max_size=8), max_size=12),
+    st.integers(1, 12),
     st.integers(1, 200),
 )
-def test_nothing_is_lost_or_reordered_and_limits_hold(chunks: list[list[int]], rows: int, size: int) -> None:
+def test_nothing_is_lost_or_reordered_and_limits_hold(
+    chunks: list[list[tuple[int, int]]], rows: int, size: int
+) -> None:
     batcher: Batcher[Entry] = Batcher(BatchLimits(rows=rows, bytes=size, age_ms=10))
     given_ids, taken = [], []
     number = 0
     for chunk in chunks:
-        entries = [entry(number := number + 1, length) for length in chunk]
+        entries = [entry(number := number + 1, length, each) for length, each in chunk]
         given_ids += ids(entries)
         batcher.add(entries, now_ms=0)
         if batcher.wait_ms(0) == 0:
@@ -83,5 +106,5 @@ def test_nothing_is_lost_or_reordered_and_limits_hold(chunks: list[list[int]], r
     assert [one for batch in taken for one in ids(batch)] == given_ids
     assert len(batcher) == 0
     for batch in taken:
-        assert len(batch) <= rows
+        assert sum(one.rows for one in batch[:-1]) < rows
         assert len(batch) == 1 or sum(len(one.payload) for one in batch) <= size

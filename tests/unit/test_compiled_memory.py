@@ -17,7 +17,7 @@ import pytest
 from dedup.port import Verdict
 from ingest.arrival import Arrival, Receipt, Unread, UnreadLine, Waiting
 from ingest.catalog import Profile
-from ingest.outcome import Outcome, Result
+from ingest.outcome import AWAY, Outcome, Result
 from ingest.plain import NothingPlain, plain_maker
 from tests.catalogs import CLICKED_MS, receipt
 from tests.plain_cases import check
@@ -39,9 +39,8 @@ def work(rounds: int) -> Callable[[], None]:
         for _ in range(rounds):
             for plain, case in zip(plains, cases, strict=True):
                 sheet = plain.read(case.arrivals)
-                for place, entry in enumerate(sheet.decide(case.packed)):
-                    if entry is not None:
-                        sheet.outcome(place, Verdict.ACCEPTED)
+                sheet.decide(case.packed)
+                sheet.outcomes([Verdict.ACCEPTED] * len(case.arrivals))
 
     return run
 
@@ -203,11 +202,12 @@ def test_an_outcome_is_of_what_was_decided() -> None:
     taken, left = sheet.decide(PACKED)
     assert taken is not None
     assert left is None
-    outcome: Outcome = sheet.outcome(0, Verdict.ACCEPTED)
-    assert outcome.result is Result.ACCEPTED
-    for place in (-1, 1, 2, 2**40):
-        with pytest.raises(IndexError):
-            sheet.outcome(place, Verdict.ACCEPTED)
+    outcomes: list[Outcome] = sheet.outcomes([Verdict.ACCEPTED] * 2)
+    assert outcomes[0].result is Result.ACCEPTED
+    assert outcomes[1] is AWAY
+    for count in (0, 1, 3):
+        with pytest.raises(ValueError, match="for each"):
+            sheet.outcomes([Verdict.ACCEPTED] * count)
 
 
 def test_parts_that_are_missing_are_an_error() -> None:

@@ -86,7 +86,7 @@ def test_the_report_takes_ratios_within_rounds() -> None:
     assert "| everything, full / empty, committed rows per second, 10,000,000 stored | >= 0.85 | **0.85** |" in text
     assert "| 10,000,000 | 750 | 650 | 0.85 | 0.80 to 0.90 | 1.18 |  |" in text
     assert "| 2 | 800 | 0.80 | 0.80 to 0.80 | 1.25 |  |" in text
-    assert "| shrank by, entries a second | 500 |" in text
+    assert "| shrank by, postbacks a second | 500 |" in text
     assert "| Redis: a click with its record and first claim | 200 |" in text
     assert "Invalid" not in text
     assert measured.peak() == 1000

@@ -226,6 +226,15 @@ def test_a_stored_batch_is_linked_to_its_sampled_postbacks() -> None:
     assert SECRET not in store.to_json()
 
 
+def test_rows_of_a_block_are_linked_too() -> None:
+    world = World(0.5)
+    ids = [_arrival(end).receipt.postback_id for end in (0, 1 << 55, (1 << 56) - 1)]
+    lines = b"".join(b"c1\t\t%b\n" % _entry(one).payload for one in ids)
+    _committed(world, [Entry(b"1-0", b"b1", lines, b"", 3, 3)])
+    (store,) = world.spans("store")
+    assert [link.context.trace_id.to_bytes(16, "big") for link in store.links] == ids[1:]
+
+
 def test_a_stored_batch_of_others_has_no_span_and_a_large_one_few_links() -> None:
     world = World(0.5)
     _committed(world, [_entry(_arrival(0).receipt.postback_id)])
