@@ -20,6 +20,7 @@ ROOT: Final = Path(__file__).parent.parent
 TESTS: Final = (
     "tests/property/test_plain.py",
     "tests/property/test_plain_recording.py",
+    "tests/property/test_plain_requests.py",
     "tests/unit/test_compiled_plain.py",
     "tests/unit/test_compiled_memory.py",
 )
