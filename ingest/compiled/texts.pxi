@@ -140,7 +140,7 @@ cdef bytes _lower(Slot *slot):
 
 cdef long long _micros(Slot *slot):
     """An amount of 1 to 12 digits, perhaps a point and 1 to 6 more; -1 where it is written otherwise."""
-    cdef long long micros = 0
+    cdef unsigned long long micros = 0  # of 19 digits before the last one too many is seen
     cdef Py_ssize_t number = 0, whole, decimals
     while number < slot.size and 48 <= slot.at[number] <= 57 and number < 13:
         micros = micros * 10 + slot.at[number] - 48
@@ -162,7 +162,7 @@ cdef long long _micros(Slot *slot):
     while decimals < 6:
         micros *= 10
         decimals += 1
-    return micros
+    return <long long>micros
 
 
 cdef long long _time_ms(Slot *slot) except? -2:
