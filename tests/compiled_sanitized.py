@@ -59,19 +59,9 @@ def run(folder: Path, compiler: str) -> int:
         "MORE_EXAMPLES": "5",
         FOLDER: str(folder),
     }
-    asked = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "tests.compiled_sanitized",
-        "-p",
-        "no:cacheprovider",
-        "-k",
-        NOT,
-    ]
-    return subprocess.run([*asked, "--timeout=0", *TESTS], cwd=ROOT, env=environment, check=False).returncode
+    # -s: a report goes to standard error, and with it the process.
+    asked = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "tests.compiled_sanitized", "-p", "no:cacheprovider"]
+    return subprocess.run([*asked, "--timeout=0", "-k", NOT, *TESTS], cwd=ROOT, env=environment, check=False).returncode
 
 
 def main(seconds: float, compiler: str) -> int:

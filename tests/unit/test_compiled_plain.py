@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -14,14 +13,13 @@ import pytest
 from dedup.policy import TrackMultiple
 from dedup.port import Entry
 from ingest.arrival import Arrival, Receipt, Unread
-from ingest.catalog import Advertiser, ExchangeRates, Profile, Status
+from ingest.catalog import Advertiser, ExchangeRates, Profile, Rate, RateKey, Status
 from ingest.decide import Rules
 from ingest.macros import MACRO_WORDS
 from ingest.plain import NothingPlain, plain_maker
-from tests.catalogs import CLICKED_MS, advertiser, campaign, goal, receipt, snapshot
+from tests.catalogs import CLICKED_MS, advertiser, campaign, goal, rate, receipt, snapshot
 from tests.plain_cases import Case, check
 from tests.plain_one import CATALOG, PACKED, RULES, SENT, case_of, decided
-from tests.plain_postbacks import plain_case
 from tests.plain_values import (
     AMOUNTS,
     CURRENCIES,
@@ -142,6 +140,13 @@ def test_lists_of_names_are_taken_up_to_64_names_and_32_params() -> None:
         ]
 
 
+def test_a_name_that_is_empty_is_left_to_the_rules() -> None:
+    whole = [{"": "v"} | SENT, {"click_id": "c1", "": "v"} | SENT, SENT | {"": "v"}]
+    lines = [json.dumps(one).encode() for one in whole]
+    queries = ["&".join(f"{name}={value}" for name, value in one.items()) for one in whole]
+    assert decided(case_of(*whole, *lines, *queries)) == [False] * 9
+
+
 def test_nothing_is_nothing() -> None:
     sheet = make_plain(CATALOG, RULES).read([])
     assert (sheet.click_ids, sheet.decide(PACKED)) == ((), [])
@@ -217,14 +222,22 @@ def test_layouts_rates_and_campaigns_that_are_remembered_are_bounded() -> None:
     assert max(asked.values()) <= 4, "what is remembered is not asked for again"
 
 
-def test_no_cache_of_a_price_mixes_up_publishers_or_countries() -> None:
-    rng = random.Random(1)
-    catalog = plain_case(1).catalog
-    for publisher_id in (10, 11, 10 << 16, (10 << 16) + 1, 2**46 - 1, 2**46, 2**62):
-        for country in ("US", "CA", "SU", "AA", "ZZ", ""):
-            case = case_of(SENT | {"sale_amount": f"{rng.randrange(1000)}"}, catalog=catalog)
+def test_no_price_is_remembered_for_another_publisher_or_country() -> None:
+    worth: dict[RateKey, Rate] = {
+        (publisher_id, country): rate(revenue=(1000 * place, 0))
+        for place, (publisher_id, country) in enumerate(
+            [(None, None), (10, "US"), (10, "UA"), (10, None), (11, "US"), (None, "SU"), (None, "CA"), (None, "CB")]
+        )
+    }
+    catalog = snapshot(campaign(goal(rates=worth)))
+    plain = make_plain(catalog, RULES)
+    check(plain, case_of(SENT, catalog=catalog))
+    for publisher_id in (10, 11, 10 << 8, 10 << 16, (10 << 16) + 1, 2**46 - 1, 2**46, 2**62, 10):
+        for country in ("US", "UA", "SU", "CA", "CB", "AA", "ZZ", "", "US"):
+            case = case_of(SENT, catalog=catalog)
             case.packed["c1"] = f"100,{publisher_id},{CLICKED_MS},{country}".encode()
-            assert decided(case) == [publisher_id < 2**46]
+            (entry,) = check(plain, case)
+            assert (entry is not None) == (publisher_id < 2**46)
 
 
 def test_a_new_snapshot_is_obeyed_at_once() -> None:
