@@ -12,11 +12,14 @@ import pytest
 
 from dedup.policy import TrackMultiple
 from dedup.port import Entry
-from ingest.arrival import Arrival, Receipt, Unread
+from ingest.arrival import Arrival, Receipt, Unread, UnreadLine, Waiting
+from ingest.bodies import Fault
 from ingest.catalog import Advertiser, ExchangeRates, Profile, Rate, RateKey, Status
 from ingest.decide import Rules
 from ingest.macros import MACRO_WORDS
 from ingest.plain import NothingPlain, plain_maker
+from ingest.reasons import Reason
+from ingest.signatures import Signed
 from tests.catalogs import CLICKED_MS, advertiser, campaign, goal, rate, receipt, snapshot
 from tests.plain_cases import Case, check
 from tests.plain_one import CATALOG, PACKED, RULES, SENT, case_of, decided
@@ -138,6 +141,24 @@ def test_lists_of_names_are_taken_up_to_64_names_and_32_params() -> None:
             False,
             False,
         ]
+
+
+def test_what_came_with_more_than_its_fields_is_left_to_the_rules() -> None:
+    line = json.dumps(SENT).encode()
+    at, fault, signed = receipt(), Fault(Reason.BAD_PARAMETER, "body: wrong"), Signed(b"", (), 0)
+    more: list[Waiting] = [
+        Arrival(at, SENT, "k"),
+        Arrival(at, SENT, ""),
+        Arrival(at, SENT, None, fault),
+        Arrival(at, SENT, None, None, signed),
+        Arrival(at, SENT, None, None, None, 1),
+        Arrival(at, list(SENT.items())),
+        UnreadLine(at, line, "k"),
+        UnreadLine(at, line, ""),
+        UnreadLine(at, line, None, signed),
+    ]
+    assert decided(Case(CATALOG, RULES, dict(PACKED), more)) == [False] * 9
+    assert decided(case_of(SENT, line)) == [True, True]
 
 
 def test_a_name_that_is_empty_is_left_to_the_rules() -> None:
