@@ -13,7 +13,7 @@ from aiohttp import web
 from ingest.addresses import Network, client_address
 from ingest.answers import RETRY_AFTER_S, Answer, answer, unreadable, verdict_json
 from ingest.arrival import Arrival, Receipt, UnreadLine, Waiting, arrival_of
-from ingest.batching import Coalescer, Done, OverloadedError
+from ingest.batching import Coalescer, OverloadedError
 from ingest.limits import ByteBudget
 from ingest.metrics import Metrics
 from ingest.outcome import UNAVAILABLE, Outcome
@@ -71,6 +71,8 @@ class Receiver:
             max_waiting=max_waiting,
             worth=_WORTH,
         )
+        self.submit = self._waiting.submit_soon
+        """See `ingest.fast_protocol.Submit`."""
         self._bulk_calls = asyncio.Semaphore(_BULK_CALLS)
         self._max_body = max_body
         self._bodies = ByteBudget(max_body_bytes)
@@ -148,10 +150,6 @@ class Receiver:
         if status in {408, 413, 501}:  # the rest of the body is still on its way, or nobody knows where it ends
             response.force_close()
         return response
-
-    def submit(self, arrival: Waiting, done: Done[Outcome]) -> None:
-        """See `ingest.fast_protocol.Submit`."""
-        self._waiting.submit_soon(arrival, done)
 
     async def _read_one(self, request: web.Request) -> Arrival:
         _check_coding(request)

@@ -75,7 +75,7 @@ cdef class Requests:
     cdef Stamps _stamps
     cdef dict _known
     cdef bytes _last_block
-    cdef object _last_headers
+    cdef object _last_headers, _last_peer, _last_address
 
     def __init__(self, others):
         self._paths = list(others.paths)
@@ -83,7 +83,7 @@ cdef class Requests:
         self._stamps = Stamps()
         self._known = {}
         self._last_block = b""
-        self._last_headers = None
+        self._last_headers = self._last_peer = self._last_address = None
 
     def read(self, bytes data, peer):
         """See `ingest.plain_requests.PlainRequests.read`."""
@@ -121,7 +121,13 @@ cdef class Requests:
         headers = self._headers(end + 11, begin + size - end - 11)
         if headers is None:
             return None
-        address = self._address(peer, headers.forwarded_for)
+        if headers.forwarded_for is not None:
+            address = self._address(peer, headers.forwarded_for)
+        elif self._last_peer is not None and peer == self._last_peer:
+            address = self._last_address
+        else:
+            address = self._address(peer, None)
+            self._last_peer, self._last_address = peer, address
         text = PyUnicode_DecodeASCII(<const char *>query, end - query, NULL)
         return Unread(self._stamps.receipt(address), text)
 

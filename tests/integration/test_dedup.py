@@ -24,6 +24,7 @@ from dedup.durability import Durability
 from dedup.port import CachedClick, Entry, QueueUnavailableError, Verdict
 from dedup.redis import BLOCK_BYTES, BLOCK_ROWS, MAX_CALL, RedisDeduplicator
 from dedup.scripts import Client
+from dedup.wire import Wire
 from ingest.engines.binaries import find_valkey
 from storage.queue import BLOCK_ROWS as READ_ROWS
 from storage.queue import Backlog, PartitionQueue, count_key, read_backlog
@@ -75,6 +76,7 @@ def deduplicator(
     max_backlog: int = 1_000_000,
     durability: Durability = Durability.WRITTEN,
     durability_timeout_ms: int = 1000,
+    wire: Wire | None = None,
 ) -> RedisDeduplicator:
     return RedisDeduplicator(
         client,
@@ -82,6 +84,7 @@ def deduplicator(
         max_backlog=max_backlog,
         durability=durability,
         durability_timeout_ms=durability_timeout_ms,
+        wire=wire,
     )
 
 
@@ -117,8 +120,14 @@ async def client(url: str | None) -> AsyncIterator[Client]:
 
 
 @pytest.fixture
-def dedup(client: Client) -> RedisDeduplicator:
-    return deduplicator(client)
+async def dedup(client: Client, url: str | None) -> AsyncIterator[RedisDeduplicator]:
+    """As a receiver has it."""
+    if url is None or not isinstance(client, Redis):
+        yield deduplicator(client)
+        return
+    wire = Wire(client)
+    yield deduplicator(client, wire=wire)
+    await wire.aclose()
 
 
 # Verdicts --------------------------------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from ingest.commands.status import look
+from ingest.config import Config, PostgresConfig, RedisConfig
 from storage.queue import GROUP, Backlog, Entry, PartitionQueue, count_key, queue_key, read_backlog
 from tests.eventually import eventually
 from tests.queued import waiting
@@ -239,3 +241,15 @@ async def test_a_dead_consumers_blocks_are_taken_over_whole(client: Redis) -> No
     await dead.settle(taken)
     await alive.settle(taken)
     assert await client.hgetall(count_key(0)) == {b"in": b"3", b"out": b"3"}
+
+
+async def test_status_counts_postbacks_and_pending_entries(redis: Redis, redis_url: str, postgres_dsn: str) -> None:
+    config = Config(postgres=PostgresConfig(dsn=postgres_dsn), redis=RedisConfig(url=redis_url))
+    queue = PartitionQueue(redis, 0, "w1")
+    await queue.create_group()
+    await add_block(redis, *[b"x"] * 40)
+    await add_block(redis, *[b"x"] * 60)
+    assert len(await queue.read_new(1, None)) == 1
+    (partition,) = (await look(config, with_hour=False)).queue
+    assert (partition.backlog, partition.pending) == (100, 1)
+    assert 0 <= (partition.oldest_age_s or 0) < 60
