@@ -367,13 +367,10 @@ cdef class Sheet:
     cdef object _decide(self, Py_ssize_t place, receipt, str click_id, bytes packed):
         cdef Item *item = self._items + place
         cdef Slot *slots = self._slot(item, 0)
-        cdef Slot *goal_value = NULL
         cdef Slot *txn = NULL
-        cdef Slot *amount = NULL
         cdef Slot *currency = NULL
         cdef Slot *event = NULL
         cdef Slot *slot
-        cdef Slot upper
         cdef unsigned char code[3]
         cdef long long clicked_ms, campaign_id, publisher_id, received_us, received_ms, micros, event_ms = -1
         cdef unsigned long long sale_micros = 0, rate_nanos = 0

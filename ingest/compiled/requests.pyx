@@ -85,7 +85,7 @@ cdef class Requests:
         self._last_block = b""
         self._last_headers = self._last_peer = self._last_address = None
 
-    def read(self, bytes data, peer):
+    def read(self, bytes data not None, peer):
         """See `ingest.plain_requests.PlainRequests.read`."""
         found = self._read(data, peer)
         return self._others(data, peer) if found is None else found
