@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 
 from benchmarks.measure import Cores, move_tree, tree_cpu_s
 from dedup.client import connect as connect_redis
-from dedup.port import TOKEN_BYTES, CachedClick, Verdict
+from dedup.port import CachedClick, Verdict
 from dedup.port import Entry as Claim
 from dedup.redis import RedisDeduplicator
 from dedup.scripts import Client
@@ -172,7 +172,7 @@ class Platform:
 
     async def queue(self, lines: Sequence[bytes]) -> None:
         """Conversions into the queue of the only partition, as receivers put them there, but without claims."""
-        entries = [Claim("", None, b"", 0, Kind.CONVERSION.encode(), line, b"\0" * TOKEN_BYTES) for line in lines]
+        entries = [Claim("", b"", b"", 0, Kind.CONVERSION.encode(), line) for line in lines]
         assert set(await self._deduplicator.claim(entries)) == {Verdict.ACCEPTED}
 
     async def stage_queue(self) -> None:

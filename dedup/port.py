@@ -26,19 +26,29 @@ class Verdict(StrEnum):
 class Entry(msgspec.Struct, frozen=True, gc=False):
     """One decided postback on its way into the queue.
 
-    `field` is the claim field in the click's hash, None where nothing is claimed. `fact` is what is claimed (amount
-    and currency as text): a second claim with the same fact is a duplicate, with another a conflict. `expires_ms` is
-    when the click's hash may go (epoch ms). `kind` and `payload` go into the queue as they are; for a repeat, the
-    kind is replaced. `token` (TOKEN_BYTES long) names the caller: who finds its own in a claim has claimed it before.
+    `field` is the claim field in the click's hash, empty where nothing is claimed. `value` is what is claimed: a token
+    (TOKEN_BYTES long) of the caller, who finds its own in a claim and knows that it has claimed it before; then the fact
+    (amount and currency as text): a second claim with the same fact is a duplicate, with another a conflict.
+    `expires_ms` is when the click's hash may go (epoch ms). `kind` and `payload` go into the queue as they are; for a
+    repeat, the kind is replaced.
     """
 
     click_id: str
-    field: str | None
-    fact: bytes
+    field: bytes
+    value: bytes
     expires_ms: int
     kind: bytes
     payload: bytes
-    token: bytes
+
+    @property
+    def token(self) -> bytes:
+        """The caller's."""
+        return self.value[:TOKEN_BYTES]
+
+    @property
+    def fact(self) -> bytes:
+        """What is claimed."""
+        return self.value[TOKEN_BYTES:]
 
 
 class CachedClick(msgspec.Struct, frozen=True, gc=False):

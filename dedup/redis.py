@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import chain
+from operator import attrgetter
 from typing import Any, Final
 from zlib import crc32
 
@@ -33,6 +35,11 @@ DOUBT_S: Final = 1.0
 """How long nothing is claimed in a partition whose last claim failed, unless it is known to be well sooner."""
 _PROBE_MS: Final = 20
 _PROBE_S: Final = 1.0
+
+_ARGUMENTS: Final[Callable[[Entry], tuple[bytes | int, ...]]] = attrgetter(
+    "kind", "payload", "field", "value", "expires_ms"
+)
+"""What the script is told of an entry."""
 
 log = structlog.get_logger()
 
@@ -98,17 +105,10 @@ class RedisDeduplicator:
         if self._doubted.get(partition, 0.0) > asyncio.get_running_loop().time():
             return [Verdict.UNAVAILABLE] * len(entries)
         queue = b"pb:{%d}:queue" % partition
-        keys = [queue, b"pb:{%d}:count" % partition]
-        args: list[bytes | int] = [self._max_backlog, BLOCK_ROWS, BLOCK_BYTES, TOKEN_BYTES]
         click = b"pb:{%d}:click:" % partition
-        for entry in entries:
-            if entry.field is None:
-                keys.append(queue)
-                args += (entry.kind, entry.payload, b"", b"", 0)
-            else:
-                keys.append(click + entry.click_id.encode())
-                value = entry.token + entry.fact
-                args += (entry.kind, entry.payload, entry.field.encode(), value, entry.expires_ms)
+        keys = [queue, b"pb:{%d}:count" % partition]
+        keys += [click + entry.click_id.encode() if entry.field else queue for entry in entries]
+        args = [self._max_backlog, BLOCK_ROWS, BLOCK_BYTES, TOKEN_BYTES, *chain.from_iterable(map(_ARGUMENTS, entries))]
         try:
             letters: bytes = await self._run_claim(keys, args)
         except CLIENT_ERRORS as error:

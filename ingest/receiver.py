@@ -33,8 +33,8 @@ from ingest.wire import (
 
 MAX_BATCH: Final = 256
 MAX_KEY_BYTES: Final = 255
-_MAX_CALLS: Final = 3
-"""Batches under way at once: with fewer a receiver waits for Redis, with more each is too small."""
+_MAX_CALLS: Final = 2
+"""Batches under way at once: with one a receiver waits for Redis, with more each is too small."""
 _WORTH: Final = 16
 """Postbacks for which a batch is begun while another is under way."""
 _BULK_CALLS: Final = 2

@@ -243,16 +243,10 @@ def signature_of(arrival: Arrival, click: Click | None, snapshot: Snapshot) -> S
 def entry_of(decision: Decision) -> Entry:
     """The decision as the queue takes it."""
     record, claim = decision.record, decision.claim
-    return Entry(
-        record.click_id or "",
-        claim.field if claim else None,
-        decision.fact,
-        decision.expires_ms,
-        decision.kind.encode(),
-        encode(record),
-        # Its own id's random end: a claim that is repeated, from the spool too, is known as its own.
-        decision.receipt.postback_id[-TOKEN_BYTES:],
-    )
+    # The token is its own id's random end: a claim that is repeated, from the spool too, is known as its own.
+    value = decision.receipt.postback_id[-TOKEN_BYTES:] + decision.fact
+    field = claim.field.encode() if claim and claim.field else b""
+    return Entry(record.click_id or "", field, value, decision.expires_ms, decision.kind.encode(), encode(record))
 
 
 def is_forbidden(decision: Decision) -> bool:

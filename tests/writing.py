@@ -12,8 +12,8 @@ import msgspec
 from redis.asyncio import Redis
 
 from dedup.policy import conversion_id
-from dedup.port import TOKEN_BYTES, Verdict
 from dedup.port import Entry as Claim
+from dedup.port import Verdict
 from dedup.redis import RedisDeduplicator
 from storage.batch_store import BatchCounts, BatchStore
 from storage.postgres import Pool
@@ -132,9 +132,7 @@ def writer(redis: Client, pool: Pool, observer: Observer, **changes: object) -> 
 async def add_blocks(redis: Redis, records: Sequence[Record], rows: int = 25) -> None:
     """As receivers queue them: in blocks of so many, with claims of nothing."""
     dedup = RedisDeduplicator(redis, partitions=1, max_backlog=1_000_000)
-    entries = [
-        Claim("", None, b"", 0, Kind.CONVERSION.encode(), encode(record), b"\0" * TOKEN_BYTES) for record in records
-    ]
+    entries = [Claim("", b"", b"", 0, Kind.CONVERSION.encode(), encode(record)) for record in records]
     for start in range(0, len(entries), rows):
         assert set(await dedup.claim(entries[start : start + rows])) == {Verdict.ACCEPTED}
 

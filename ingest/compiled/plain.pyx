@@ -382,7 +382,7 @@ cdef class Sheet:
         cdef Priced priced
         cdef Layout layout
         cdef Buffer *line = &self._line
-        cdef bytes status, amounts, fact, digest, key, postback_id
+        cdef bytes status, amounts, fact, field, digest, key, postback_id
 
         if not _unpack(packed, &campaign_id, &publisher_id, &clicked_ms, country):
             return None
@@ -482,20 +482,20 @@ cdef class Sheet:
         _put_bytes(line, goal.id_text)
         _put_byte(line, 58)
         if goal.is_once:
-            field = goal.id_text.decode()
+            field = goal.id_text
             _put_byte(line, 110)
         elif not goal.is_always:
-            field = goal.id_text.decode() + ":"
+            field = goal.id_text + b":"
             _put_byte(line, 116)
             if txn != NULL:
-                field += _text(txn)
+                field += PyBytes_FromStringAndSize(<const char *>txn.at, txn.size)
                 _put(line, txn.at, txn.size)
         elif event != NULL:
-            field = goal.id_text.decode() + ":" + _text(event)
+            field = goal.id_text + b":" + PyBytes_FromStringAndSize(<const char *>event.at, event.size)
             _put_byte(line, 101)
             _put(line, event.at, event.size)
         else:
-            field = None
+            field = b""
             _put_byte(line, 117)
             _put_bytes(line, postback_id)
         identity = _copy_identity()
@@ -573,11 +573,10 @@ cdef class Sheet:
         return Entry(
             click_id,
             field,
-            fact,
+            postback_id[16 - _token_bytes:] + fact,
             clicked_ms + campaign.window_ms,
             _conversion,
             PyBytes_FromStringAndSize(<const char *>line.at, line.size),
-            postback_id[16 - _token_bytes:],
         )
 
     def outcomes(self, verdicts):

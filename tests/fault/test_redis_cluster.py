@@ -67,11 +67,11 @@ def deduplicator(client: ClusterClient, durability: Durability = Durability.WRIT
 
 
 def entry(click_id: str, fact: bytes = b"5USD") -> Entry:
-    return Entry(click_id, "1000", fact, FAR_MS, b"c1", b"row", next(_tokens).to_bytes(7, "big"))
+    return Entry(click_id, b"1000", next(_tokens).to_bytes(7, "big") + fact, FAR_MS, b"c1", b"row")
 
 
 def sent_again(entries: Sequence[Entry]) -> list[Entry]:
-    return [replace(one, token=next(_tokens).to_bytes(7, "big")) for one in entries]
+    return [replace(one, value=next(_tokens).to_bytes(7, "big") + one.fact) for one in entries]
 
 
 def partition_of(click_id: str) -> int:

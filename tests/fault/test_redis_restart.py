@@ -107,7 +107,7 @@ async def test_connections_to_what_became_a_replica_are_closed(durability: Durab
 
 
 def _entry(number: int) -> Entry:
-    return Entry(f"click-{number}", "1", b"5USD", FAR_MS, b"c1", b"row", b"%07d" % number)
+    return Entry(f"click-{number}", b"1", b"%07d5USD" % number, FAR_MS, b"c1", b"row")
 
 
 class _Doubtful:

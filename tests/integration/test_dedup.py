@@ -52,7 +52,7 @@ def entry(
     expires_ms: int = FAR_MS,
 ) -> Entry:
     """The entry of a postback of its own."""
-    return Entry(click_id, field, fact, expires_ms, kind, payload, next_token())
+    return Entry(click_id, (field or "").encode(), next_token() + fact, expires_ms, kind, payload)
 
 
 def next_token() -> bytes:
@@ -61,7 +61,7 @@ def next_token() -> bytes:
 
 def sent_again(entries: Sequence[Entry]) -> list[Entry]:
     """The same events in other postbacks."""
-    return [msgspec.structs.replace(one, token=next_token()) for one in entries]
+    return [msgspec.structs.replace(one, value=next_token() + one.fact) for one in entries]
 
 
 def click_key(click_id: str, partitions: int = 1) -> bytes:
@@ -205,7 +205,7 @@ async def test_ids_of_any_characters(client: Client, dedup: RedisDeduplicator, t
     batch = [entry(text, f"1000:{text}"), entry(text, "1000:"), entry(text, f"100:0:{text}"), entry(text, "1000")]
     assert await dedup.claim(batch) == [ACCEPTED] * 4
     assert await dedup.claim(sent_again(batch)) == [DUPLICATE] * 4
-    assert await claims_of(client, text) == {item.field.encode() for item in batch if item.field is not None}
+    assert await claims_of(client, text) == {item.field for item in batch if item.field}
 
 
 # Atomicity -------------------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ class Model:
     """What should be: claims with the token and fact that took them, and both queues since the last flush."""
 
     def __init__(self) -> None:
-        self.claims: dict[tuple[str, str], tuple[bytes, bytes]] = {}
+        self.claims: dict[tuple[str, bytes], tuple[bytes, bytes]] = {}
         self.clicks: dict[str, bytes] = {}
         self.queues: list[list[Fields]] = [[] for _ in range(PARTITIONS)]
         self.consumed: list[Fields] = []
@@ -69,7 +69,7 @@ class Model:
         return [self._claim_one(queue, entry) for entry in entries]
 
     def _claim_one(self, queue: list[Fields], entry: Entry) -> Verdict:
-        if entry.field is None:
+        if not entry.field:
             queue.append({entry.kind: entry.payload})
             return Verdict.ACCEPTED
         claimed = self.claims.get((entry.click_id, entry.field))
@@ -125,7 +125,8 @@ class Deduplication(RuleBasedStateMachine):
                 nonce=UUID(int=self.number).bytes,
             )
             payload = f"{click_id}\t{claim.field}\t{self.number}".encode()
-            made.append(Entry(click_id, claim.field, fact, EXPIRES_MS, b"c1", payload, self.number.to_bytes(7, "big")))
+            value = self.number.to_bytes(7, "big") + fact
+            made.append(Entry(click_id, (claim.field or "").encode(), value, EXPIRES_MS, b"c1", payload))
         return made
 
     @rule(target=calls, batch=batches)
@@ -183,8 +184,8 @@ class Deduplication(RuleBasedStateMachine):
 
     @invariant()
     def server_equals_model(self) -> None:
-        async def read() -> tuple[list[list[Fields]], dict[tuple[str, str], bytes], dict[str, bytes]]:
-            claims: dict[tuple[str, str], bytes] = {}
+        async def read() -> tuple[list[list[Fields]], dict[tuple[str, bytes], bytes], dict[str, bytes]]:
+            claims: dict[tuple[str, bytes], bytes] = {}
             clicks: dict[str, bytes] = {}
             queues = [await queued_rows(self.client, partition) for partition in range(PARTITIONS)]
             keys: Any = await self.client.keys("pb:*:click:*")
@@ -195,7 +196,7 @@ class Deduplication(RuleBasedStateMachine):
                     if field == b".":
                         clicks[click_id] = value
                     else:
-                        claims[click_id, field.decode()] = value
+                        claims[click_id, field] = value
             return queues, claims, clicks
 
         queues, claims, clicks = self.await_(read())
@@ -209,8 +210,9 @@ class Deduplication(RuleBasedStateMachine):
     @invariant()
     def each_claim_has_one_conversion(self) -> None:
         entries = [*self.model.consumed, *(fields for queue in self.model.queues for fields in queue)]
-        named = [tuple(fields[b"c1"].decode().split("\t")[:2]) for fields in entries if b"c1" in fields]
-        assert Counter(name for name in named if name[1] != "None") == Counter(self.model.claims.keys())
+        named = [fields[b"c1"].decode().split("\t")[:2] for fields in entries if b"c1" in fields]
+        taken = Counter((click_id, field.encode()) for click_id, field in named if field != "None")
+        assert taken == Counter(self.model.claims.keys())
 
 
 @pytest.mark.timeout(400)  # a failure takes its time to be made small

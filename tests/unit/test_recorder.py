@@ -33,7 +33,7 @@ class MemoryDeduplicator:
 
     def __init__(self) -> None:
         self.packed: dict[str, bytes] = {}
-        self.claims: dict[tuple[str, str], Entry] = {}
+        self.claims: dict[tuple[str, bytes], Entry] = {}
         self.queue: list[tuple[bytes, Entry]] = []
         self.calls: list[list[Entry]] = []
         self.clicks_away = False
@@ -58,7 +58,7 @@ class MemoryDeduplicator:
         return [self._claim(entry) for entry in entries]
 
     def _claim(self, entry: Entry) -> Verdict:
-        held = None if entry.field is None else self.claims.setdefault((entry.click_id, entry.field), entry)
+        held = self.claims.setdefault((entry.click_id, entry.field), entry) if entry.field else None
         if held is None or held is entry:
             self.queue.append((entry.kind, entry))
             return Verdict.ACCEPTED

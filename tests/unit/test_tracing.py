@@ -98,7 +98,7 @@ class World:
         await self.port.clicks([SECRET] * len(arrivals))
         await asyncio.create_task(_of(self.look_up([SECRET])))
         await self.port.cache([])
-        await self.port.claim([Claim(SECRET, None, b"", 0, b"c1", b"", b"")] * len(arrivals))
+        await self.port.claim([Claim(SECRET, b"", b"", 0, b"c1", b"")] * len(arrivals))
         return OUTCOMES[: len(arrivals)]
 
     def spans(self, name: str) -> list[ReadableSpan]:
