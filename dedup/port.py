@@ -27,8 +27,8 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     """One decided postback on its way into the queue.
 
     `field` is the claim field in the click's hash, empty where nothing is claimed. `value` is what is claimed: a token
-    (TOKEN_BYTES long) of the caller, who finds its own in a claim and knows that it has claimed it before; then the fact
-    (amount and currency as text): a second claim with the same fact is a duplicate, with another a conflict.
+    (TOKEN_BYTES long) of the caller, who finds its own in a claim and knows that it has claimed it before; then the
+    fact (amount and currency as text): a second claim with the same fact is a duplicate, with another a conflict.
     `expires_ms` is when the click's hash may go (epoch ms). `kind` and `payload` go into the queue as they are; for a
     repeat, the kind is replaced.
     """
