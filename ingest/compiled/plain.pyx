@@ -105,15 +105,25 @@ cdef const char *_DIGITS = b"0123456789abcdef"
 
 include "plans.pxi"
 include "texts.pxi"
+include "reading.pxi"
 
 
 # A batch --------------------------------------------------------------------------------------------------------------
 
 
-cdef struct Item:
-    Py_ssize_t slots
-    int count
-    int click
+cdef struct Said:
+    # What a postback says, once it is decided; NULL and -1: nothing. `micros` as it was sent.
+    Slot *click
+    Slot *txn
+    Slot *event
+    long long clicked_ms
+    long long received_us
+    long long event_ms
+    long long micros
+    bint is_converted
+    unsigned long long sale_micros
+    unsigned long long rate_nanos
+    unsigned char code[3]
 
 
 cdef class Sheet:
@@ -178,18 +188,18 @@ cdef class Sheet:
         cdef Slot *click
         item.slots, item.count = self._slots.size, 0
         if type(arrival) is Unread:
-            size = self._read_query(item, arrival.query, names)
+            size = _read_query(&self._slots, &self._values, item, arrival.query, names)
         elif type(arrival) is UnreadLine:
             if arrival.idempotency_key is not None or arrival.signed is not None:
                 return 0
             self._held.append(arrival.line)
-            size = self._read_line(item, arrival.line, names)
+            size = _read_line(&self._slots, item, arrival.line, names)
         elif type(arrival) is Arrival and type(arrival.sent) is dict and arrival.idempotency_key is None and (
             arrival.fault is None and arrival.signed is None and arrival.proven_for is None
         ):
             # Slots point into its texts, so they must stay, whatever becomes of the mapping.
             self._held.append(list((<dict>arrival.sent).values()))
-            size = self._read_fields(item, arrival.sent, names)
+            size = _read_fields(&self._slots, item, arrival.sent, names)
         else:
             return 0
         if size <= 0:
@@ -203,153 +213,6 @@ cdef class Sheet:
             self._names[place] = listed
             self._click_ids[place] = _text(click)
         return 0
-
-    cdef int _add(self, Item *item, Text at, Py_ssize_t size, int classes) except -1:
-        cdef Slot *slot
-        _make_room(&self._slots, sizeof(Slot))
-        slot = <Slot *>(self._slots.at + self._slots.size)
-        slot.at, slot.size, slot.classes = at, size, classes
-        self._slots.size += sizeof(Slot)
-        item.count += 1
-        return 0
-
-    cdef Py_ssize_t _read_query(self, Item *item, str query, unsigned char *names) except -1:
-        """How long the list of names is; 0: the query is not plain."""
-        cdef Py_ssize_t left, name, used = 0
-        cdef Text at, end, begin
-        cdef unsigned char *out = self._values.at + self._values.size
-        cdef unsigned char *value
-        cdef unsigned char byte
-        cdef int classes
-        if not PyUnicode_IS_ASCII(query):  # it would be longer than there is room for
-            return 0
-        at = <Text>PyUnicode_AsUTF8AndSize(query, &left)
-        end = at + left
-        while True:
-            begin = at
-            while at < end and NAME[at[0]]:
-                at += 1
-            name = at - begin
-            if at == end or at[0] != 61 or name == 0 or name > MAX_NAME_BYTES:
-                return 0
-            if item.count == MAX_NAMES or used + name + 1 > MAX_NAMES_BYTES:
-                return 0
-            memcpy(names + used, begin, name)
-            used += name
-            names[used] = 10
-            used += 1
-            at += 1
-            value = out
-            classes = 0
-            while at < end:
-                byte = at[0]
-                if byte == 38:
-                    break
-                if byte == 43:
-                    byte = 32
-                elif byte == 37:
-                    if end - at < 3 or HEX[at[1]] < 0 or HEX[at[2]] < 0:
-                        return 0
-                    byte = <unsigned char>(HEX[at[1]] << 4 | HEX[at[2]])
-                    at += 2
-                classes |= CLASS[byte]
-                out[0] = byte
-                out += 1
-                at += 1
-            self._add(item, value, out - value, classes)
-            if at == end:
-                self._values.size = out - self._values.at
-                return used
-            at += 1
-
-    cdef Py_ssize_t _read_fields(self, Item *item, dict fields, unsigned char *names) except -1:
-        """The same of a mapping of texts."""
-        cdef Py_ssize_t size, number, used = 0
-        cdef Text at
-        cdef int classes
-        if len(fields) > MAX_NAMES:
-            return 0
-        for name, value in fields.items():
-            if type(name) is not str or type(value) is not str or not PyUnicode_IS_ASCII(name):
-                return 0
-            at = <Text>PyUnicode_AsUTF8AndSize(name, &size)
-            if size == 0 or size > MAX_NAME_BYTES or used + size + 1 > MAX_NAMES_BYTES:
-                return 0
-            for number in range(size):
-                if not NAME[at[number]]:
-                    return 0
-            memcpy(names + used, at, size)
-            used += size
-            names[used] = 10
-            used += 1
-            try:
-                at = <Text>PyUnicode_AsUTF8AndSize(value, &size)
-            except UnicodeEncodeError:
-                return 0
-            classes = 0
-            for number in range(size):
-                classes |= CLASS[at[number]]
-            self._add(item, at, size, classes)
-        return used
-
-    cdef Py_ssize_t _read_line(self, Item *item, bytes line, unsigned char *names) except -1:
-        """The same of a line of JSON: one object of texts without escapes."""
-        cdef Text at, end, begin
-        cdef Py_ssize_t name, used = 0
-        cdef int classes, met = 0
-        if line is None:
-            return 0
-        at = <Text>PyBytes_AS_STRING(line)
-        end = at + PyBytes_GET_SIZE(line)
-        at = _next(at, end)
-        if at == end or at[0] != 123:
-            return 0
-        while True:
-            at = _next(at + 1, end)
-            if at == end or at[0] != 34:
-                return 0
-            at += 1
-            begin = at
-            while at < end and NAME[at[0]]:
-                at += 1
-            name = at - begin
-            if at == end or at[0] != 34 or name == 0 or name > MAX_NAME_BYTES:
-                return 0
-            if item.count == MAX_NAMES or used + name + 1 > MAX_NAMES_BYTES:
-                return 0
-            memcpy(names + used, begin, name)
-            used += name
-            names[used] = 10
-            used += 1
-            at = _next(at + 1, end)
-            if at == end or at[0] != 58:
-                return 0
-            at = _next(at + 1, end)
-            if at == end or at[0] != 34:
-                return 0
-            at += 1
-            begin = at
-            classes = 0
-            while at < end and not CLASS[at[0]] & (ESCAPED | CONTROL):
-                classes |= CLASS[at[0]]
-                at += 1
-            if at == end or at[0] != 34:
-                return 0
-            self._add(item, begin, at - begin, classes)
-            met |= classes
-            at = _next(at + 1, end)
-            if at == end:
-                return 0
-            if at[0] != 44:
-                break
-        if at[0] != 125 or _next(at + 1, end) != end:
-            return 0
-        if met & HIGH:  # JSON that is not UTF-8 is none, wherever it stands
-            try:
-                PyUnicode_DecodeUTF8(PyBytes_AS_STRING(line), PyBytes_GET_SIZE(line), NULL)
-            except UnicodeDecodeError:
-                return 0
-        return used
 
     def decide(self, packed):
         """What of it is a conversion, as the queue takes it, by place; None for what is left to others. `packed`: the
@@ -367,24 +230,17 @@ cdef class Sheet:
     cdef object _decide(self, Py_ssize_t place, receipt, str click_id, bytes packed):
         cdef Item *item = self._items + place
         cdef Slot *slots = self._slot(item, 0)
-        cdef Slot *txn = NULL
-        cdef Slot *currency = NULL
-        cdef Slot *event = NULL
-        cdef Slot *slot
-        cdef unsigned char code[3]
-        cdef long long clicked_ms, campaign_id, publisher_id, received_us, received_ms, micros, event_ms = -1
-        cdef unsigned long long sale_micros = 0, rate_nanos = 0
-        cdef bint is_converted = False
+        cdef Said said
+        cdef long long campaign_id, publisher_id, received_ms
         cdef int number
         cdef unsigned char country[2]
         cdef CampaignPlan campaign
         cdef GoalPlan goal
         cdef Priced priced
         cdef Layout layout
-        cdef Buffer *line = &self._line
-        cdef bytes status, amounts, fact, field, digest, key, postback_id
+        cdef bytes status, amounts, fact, field, postback_id
 
-        if not _unpack(packed, &campaign_id, &publisher_id, &clicked_ms, country):
+        if not _unpack(packed, &campaign_id, &publisher_id, &said.clicked_ms, country):
             return None
         campaign = self._plain._campaign(campaign_id)
         if campaign is None:
@@ -400,13 +256,13 @@ cdef class Sheet:
                 return None
 
         postback_id = receipt.postback_id
-        received_us = receipt.received_us
-        if postback_id is None or len(postback_id) != 16 or received_us < 0:
+        said.received_us = receipt.received_us
+        if postback_id is None or len(postback_id) != 16 or said.received_us < 0:
             return None
-        received_ms = received_us // 1000
-        if received_ms - clicked_ms > campaign.window_ms:
+        received_ms = said.received_us // 1000
+        if received_ms - said.clicked_ms > campaign.window_ms:
             return None
-        if campaign.min_age_ms and received_ms - clicked_ms < campaign.min_age_ms:
+        if campaign.min_age_ms and received_ms - said.clicked_ms < campaign.min_age_ms:
             return None
         if campaign.advertiser.accepts is not None:
             if layout.fields[TOKEN] < 0 or not campaign.advertiser.accepts(_text(slots + layout.fields[TOKEN])):
@@ -425,60 +281,81 @@ cdef class Sheet:
             status = _given.get(_lower(slots + layout.fields[STATUS]))
             if status is None:
                 return None
+        said.event_ms = -1
         if layout.fields[EVENT_TIME] >= 0:
-            event_ms = _time_ms(slots + layout.fields[EVENT_TIME])
-            if event_ms < 0:
+            said.event_ms = _time_ms(slots + layout.fields[EVENT_TIME])
+            if said.event_ms < 0:
                 return None
-        if layout.fields[TXN_ID] >= 0:
-            txn = slots + layout.fields[TXN_ID]
-        if layout.fields[EVENT_ID] >= 0:
-            event = slots + layout.fields[EVENT_ID]
+        said.click = slots + item.click
+        said.txn = slots + layout.fields[TXN_ID] if layout.fields[TXN_ID] >= 0 else NULL
+        said.event = slots + layout.fields[EVENT_ID] if layout.fields[EVENT_ID] >= 0 else NULL
 
-        # The sale: in the campaign's currency, or converted.
-        fact = b""
-        micros = -1
+        fact = self._sale(&said, campaign, layout, slots, received_ms)
+        if fact is None:
+            return None
         amounts = priced.amounts
-        if layout.fields[SALE_AMOUNT] < 0:
-            if amounts is None:
-                return None
-        else:
-            micros = _micros(slots + layout.fields[SALE_AMOUNT])
-            if micros < 0:
-                return None
-            line.size = 0
-            _put_micros(line, micros)
-            if layout.fields[CURRENCY] >= 0:
-                currency = slots + layout.fields[CURRENCY]
-                if currency.size != 3:
-                    return None
-                for number in range(3):
-                    code[number] = currency.at[number]
-                    if 97 <= code[number] <= 122:
-                        code[number] -= 32
-                    if not 65 <= code[number] <= 90:
-                        return None
-                _put(line, code, 3)
-                if memcmp(code, PyBytes_AS_STRING(campaign.currency), 3) != 0:
-                    said = PyUnicode_DecodeASCII(<const char *>code, 3, NULL)
-                    converted = campaign.convert(said, micros, received_ms)
-                    if converted is None:
-                        return None
-                    sale_micros, rate_nanos = converted
-                    is_converted = True
-            else:
-                _put_bytes(line, campaign.currency)
-            fact = PyBytes_FromStringAndSize(<const char *>line.at, line.size)
+        if amounts is None and said.micros >= 0:
+            amounts = priced.price(said.sale_micros if said.is_converted else <unsigned long long>said.micros)
         if amounts is None:
-            amounts = priced.price(sale_micros if is_converted else <unsigned long long>micros)
-            if amounts is None:
-                return None
+            return None
+        field, conversion_id = self._claim(&said, goal, postback_id)
+        self._line.size = 0
+        self._put_columns(&said, priced, postback_id, conversion_id, status, amounts, receipt.remote_ip)
+        self._put_params(&said, layout, slots)
+        self._conversion_ids[place] = conversion_id
+        self._profiles[place] = campaign.advertiser.profile
+        return Entry(
+            click_id,
+            field,
+            postback_id[16 - _token_bytes:] + fact,
+            said.clicked_ms + campaign.window_ms,
+            _conversion,
+            PyBytes_FromStringAndSize(<const char *>self._line.at, self._line.size),
+        )
 
-        # What it is: the claim, and the conversion's id.
+    cdef bytes _sale(self, Said *said, CampaignPlan campaign, Layout layout, Slot *slots, long long at_ms):
+        """The fact that is claimed: the amount and its currency, empty where there is none. None where it is not plain.
+        The sale in the campaign's currency is put into `said`."""
+        cdef Buffer *line = &self._line
+        cdef Slot *currency
+        cdef int number
+        said.micros, said.is_converted, said.sale_micros, said.rate_nanos = -1, False, 0, 0
+        if layout.fields[SALE_AMOUNT] < 0:
+            return b""
+        said.micros = _micros(slots + layout.fields[SALE_AMOUNT])
+        if said.micros < 0:
+            return None
         line.size = 0
-        slot = slots + item.click
-        _put_number(line, slot.size)
+        _put_micros(line, said.micros)
+        if layout.fields[CURRENCY] < 0:
+            _put_bytes(line, campaign.currency)
+            return PyBytes_FromStringAndSize(<const char *>line.at, line.size)
+        currency = slots + layout.fields[CURRENCY]
+        if currency.size != 3:
+            return None
+        for number in range(3):
+            said.code[number] = currency.at[number]
+            if 97 <= said.code[number] <= 122:
+                said.code[number] -= 32
+            if not 65 <= said.code[number] <= 90:
+                return None
+        _put(line, said.code, 3)
+        if memcmp(said.code, PyBytes_AS_STRING(campaign.currency), 3) != 0:
+            converted = campaign.convert(PyUnicode_DecodeASCII(<const char *>said.code, 3, NULL), said.micros, at_ms)
+            if converted is None:
+                return None
+            said.sale_micros, said.rate_nanos = converted
+            said.is_converted = True
+        return PyBytes_FromStringAndSize(<const char *>line.at, line.size)
+
+    cdef tuple _claim(self, Said *said, GoalPlan goal, bytes postback_id):
+        """(the claim's field, the conversion's id): see `dedup.policy.claim_for`."""
+        cdef Buffer *line = &self._line
+        cdef bytes field
+        line.size = 0
+        _put_number(line, said.click.size)
         _put_byte(line, 58)
-        _put(line, slot.at, slot.size)
+        _put(line, said.click.at, said.click.size)
         _put_bytes(line, goal.id_text)
         _put_byte(line, 58)
         if goal.is_once:
@@ -487,72 +364,80 @@ cdef class Sheet:
         elif not goal.is_always:
             field = goal.id_text + b":"
             _put_byte(line, 116)
-            if txn != NULL:
-                field += PyBytes_FromStringAndSize(<const char *>txn.at, txn.size)
-                _put(line, txn.at, txn.size)
-        elif event != NULL:
-            field = goal.id_text + b":" + PyBytes_FromStringAndSize(<const char *>event.at, event.size)
+            if said.txn != NULL:
+                field += PyBytes_FromStringAndSize(<const char *>said.txn.at, said.txn.size)
+                _put(line, said.txn.at, said.txn.size)
+        elif said.event != NULL:
+            field = goal.id_text + b":" + PyBytes_FromStringAndSize(<const char *>said.event.at, said.event.size)
             _put_byte(line, 101)
-            _put(line, event.at, event.size)
+            _put(line, said.event.at, said.event.size)
         else:
             field = b""
             _put_byte(line, 117)
             _put_bytes(line, postback_id)
         identity = _copy_identity()
         identity.update(PyBytes_FromStringAndSize(<const char *>line.at, line.size))
-        digest = identity.digest()
-        conversion_id = _conversion_id(clicked_ms, digest)
+        return field, _conversion_id(said.clicked_ms, identity.digest())
 
-        # The line, in the order of `storage.records.COLUMNS`.
-        line.size = 0
+    cdef int _put_columns(
+        self, Said *said, Priced priced, bytes postback_id, str conversion_id, bytes status, bytes amounts, address
+    ) except -1:
+        """The line's columns in the order of `storage.records.COLUMNS`, but for the last, each with a tab behind it."""
+        cdef Buffer *line = &self._line
         _put_uuid(line, <Text>PyBytes_AS_STRING(postback_id))
         _put_byte(line, 9)
-        _put_number(line, received_us)
+        _put_number(line, said.received_us)
         _put_bytes(line, priced.before)
-        _put(line, slot.at, slot.size)
+        _put(line, said.click.at, said.click.size)
         _put_byte(line, 9)
-        _put_number(line, clicked_ms)
+        _put_number(line, said.clicked_ms)
         _put_byte(line, 9)
-        if txn == NULL:
+        if said.txn == NULL:
             _put_null(line)
         else:
-            _put(line, txn.at, txn.size)
+            _put(line, said.txn.at, said.txn.size)
         _put_byte(line, 9)
         _put(line, <Text>PyUnicode_AsUTF8AndSize(conversion_id, NULL), 36)
         _put_byte(line, 9)
         _put_bytes(line, status)
         _put_bytes(line, priced.after)
-        if is_converted:
-            _put_number(line, sale_micros)
-        elif micros >= 0:
-            _put_number(line, micros)
+        if said.is_converted:
+            _put_number(line, said.sale_micros)
+        elif said.micros >= 0:
+            _put_number(line, said.micros)
         else:
             _put_null(line)
         _put_byte(line, 9)
         _put_bytes(line, amounts)
         _put_byte(line, 9)
-        if not is_converted:
+        if not said.is_converted:
             _put(line, <Text>b"\\N\t\\N\t\\N\t", 9)
         else:
-            _put_number(line, micros)
+            _put_number(line, said.micros)
             _put_byte(line, 9)
-            _put(line, code, 3)
+            _put(line, said.code, 3)
             _put_byte(line, 9)
-            _put_number(line, rate_nanos)
+            _put_number(line, said.rate_nanos)
             _put_byte(line, 9)
-        if event_ms < 0:
+        if said.event_ms < 0:
             _put_null(line)
         else:
-            _put_number(line, event_ms)
+            _put_number(line, said.event_ms)
         _put_byte(line, 9)
-        address = receipt.remote_ip
         if address is not None:
             address = self._plain._address(address)
         if address is None:
             _put_null(line)
         else:
             _put_bytes(line, address.encode())
-        _put_byte(line, 9)
+        return _put_byte(line, 9)
+
+    cdef int _put_params(self, Said *said, Layout layout, Slot *slots) except -1:
+        """The last column: JSON without blanks."""
+        cdef Buffer *line = &self._line
+        cdef Slot *slot
+        cdef bytes key
+        cdef int number
         _put_byte(line, 123)
         for number in range(len(layout.keys)):
             key = layout.keys[number]
@@ -560,24 +445,13 @@ cdef class Sheet:
             slot = slots + layout.kept[number]
             _put(line, slot.at, slot.size)
             _put(line, <Text>b'",', 2)
-        if event != NULL:
+        if said.event != NULL:
             _put(line, <Text>b'"event_id":"', 12)
-            _put(line, event.at, event.size)
+            _put(line, said.event.at, said.event.size)
             _put(line, <Text>b'",', 2)
         if line.at[line.size - 1] == 44:
             line.size -= 1
-        _put_byte(line, 125)
-
-        self._conversion_ids[place] = conversion_id
-        self._profiles[place] = campaign.advertiser.profile
-        return Entry(
-            click_id,
-            field,
-            postback_id[16 - _token_bytes:] + fact,
-            clicked_ms + campaign.window_ms,
-            _conversion,
-            PyBytes_FromStringAndSize(<const char *>line.at, line.size),
-        )
+        return _put_byte(line, 125)
 
     def outcomes(self, verdicts):
         """What is answered to those that were decided here, by place, once the queue has, or has not, taken them."""
@@ -601,13 +475,6 @@ cdef class Sheet:
                 continue
             found[place] = Outcome(result, self._conversion_ids[place], None, None, self._profiles[place])
         return found
-
-
-cdef inline Text _next(Text at, Text end):
-    """Past what JSON takes for blanks."""
-    while at < end and (at[0] == 32 or 9 <= at[0] <= 10 or at[0] == 13):
-        at += 1
-    return at
 
 
 cdef str _conversion_id(long long clicked_ms, bytes digest):
