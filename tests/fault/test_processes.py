@@ -52,6 +52,11 @@ async def _another(pid_now: Callable[[], int], before: int) -> None:
     await eventually(ask, lambda now: now != before, within_s=LATE_S)
 
 
+def _loaded(program: Program) -> int:
+    """How many receivers have said that they know the sample catalog."""
+    return sum(line.get("event") == "catalog loaded" and line.get("campaigns") == 3 for line in program.log)
+
+
 @pytest.mark.timeout(300)
 async def test_processes_die_at_random_moments(tmp_path: Path) -> None:
     """Receivers, the writer and the embedded engines, by each signal; the supervisor brings them back, until it is
@@ -78,6 +83,8 @@ async def test_processes_die_at_random_moments(tmp_path: Path) -> None:
     with running(tmp_path, **settings) as program:
         dsn = _engines(program)["postgres_dsn"]
         await load_sample(dsn)
+        # One after the other takes up the change.
+        await eventually(lambda: asyncio.to_thread(_loaded, program), lambda found: found == 2, within_s=LATE_S)
         async with client_of(program, dsn) as client:
             load = Load(client, senders=8, name="die")
             await load.start()

@@ -46,12 +46,12 @@ async def test_the_embedded_valkey_dies_and_hangs(tmp_path: Path, postgres_dsn: 
                 await load.until_answered("200 accepted", 200)
                 pid = _valkey_pid(program)
                 os.kill(pid, fault)
-                await load.until_answered("202 spooled", 50)
                 if fault is signal.SIGSTOP:
+                    await load.until_answered("202 spooled", 50)
                     await asyncio.sleep(FROZEN_S)  # the length of the fault
                     os.kill(pid, signal.SIGCONT)
                     assert _valkey_pid(program) == pid
-                else:
+                else:  # another may be there before a receiver has asked twice: then nobody is told of anything
                     await _another(program, pid)
             await load.until_answered("200 accepted", 200)
             ledger = await load.finish()
