@@ -25,7 +25,6 @@ from ingest.admin import AdminKey, ensure_admin_key
 from ingest.advertiser_duty import AdvertiserDuty
 from ingest.api.handlers import CatalogApi
 from ingest.api_keys import KeyRing, stored_keys
-from ingest.arrival import Receipt
 from ingest.cap_duty import CapDuty
 from ingest.cap_gate import CapGate
 from ingest.cap_recount import CapRecount
@@ -40,7 +39,6 @@ from ingest.compiled import NOT_BUILT, is_built
 from ingest.config import Config
 from ingest.connections import Guard, connection_limit
 from ingest.decide import Rules
-from ingest.fast_protocol import FastPath, Heads, Submit
 from ingest.http_server import bind, receiver_app, start_server
 from ingest.intake import Intake
 from ingest.metrics import Metrics
@@ -55,9 +53,9 @@ from ingest.outbound.signing import OUTBOUND
 from ingest.parking import Parking
 from ingest.plain import MakePlain, NothingPlain, plain_maker
 from ingest.plain_requests import PlainRequests
-from ingest.receipts import new_receipt
 from ingest.receiver import Receiver
 from ingest.recorder import Recorder
+from ingest.short_cut import fast_path, stamp
 from ingest.spool import Spool
 from ingest.stored_clicks import StoredClicks
 from ingest.unparking import Unparking
@@ -303,25 +301,6 @@ async def open_console(
         trusted=parse_networks(config.server.trusted_proxies),
         read_body=receiver.read_body,
     )
-
-
-def stamp() -> Callable[[str | None], Receipt]:
-    """What makes receipts."""
-    if not is_built():
-        return new_receipt
-    from ingest.compiled.requests import Stamps  # noqa: PLC0415  it may not be there
-
-    return Stamps().receipt
-
-
-def fast_path(requests: PlainRequests, submit: Submit) -> FastPath:
-    """The short cut; the plainest requests and answers by compiled code, where it was built."""
-    heads = Heads()
-    if not is_built():
-        return FastPath(requests.read, submit, heads.write)
-    from ingest.compiled.requests import Answers, Requests  # noqa: PLC0415  it may not be there
-
-    return FastPath(Requests(requests).read, submit, Answers(heads.write).write)
 
 
 def guard_of(config: Config, metrics: Metrics) -> Guard:
