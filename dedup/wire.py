@@ -19,13 +19,13 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import InvalidResponse, ReadOnlyError, RedisError
+from redis.exceptions import InvalidResponse, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 AGAIN_S: Final = 0.02
 """Pause before a command is sent again."""
 
-_LOST: Final = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, OSError)
+_LOST: Final = (RedisConnectionError, RedisTimeoutError, ResponseError, OSError)
 
 
 class Wire:
@@ -53,7 +53,9 @@ class Wire:
                 lane = self._lane or await self._open()
                 return await lane.send(packed)
             except _LOST as error:
-                if lane is not None and isinstance(error, ReadOnlyError):
+                if lane is not None and isinstance(error, ResponseError):
+                    if not _is_of_replica(error):
+                        raise
                     self._drop(lane)
                 if left == 0:
                     raise
@@ -98,6 +100,11 @@ class Wire:
     def _drop(self, lane: _Lane) -> None:
         self._forget(lane)
         lane.fail(RedisConnectionError("the connection was closed"))
+
+
+def _is_of_replica(error: ResponseError) -> bool:
+    """Whether the server has become a replica; before Redis 7 a script's error is told within another."""
+    return isinstance(error, ReadOnlyError) or "-READONLY" in str(error)
 
 
 class _Lane(asyncio.Protocol):

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from dedup.client import connect
@@ -126,11 +126,15 @@ async def test_a_caller_that_goes_away_harms_nobody(wire: Wire, proxy: Proxy) ->
         await gone
 
 
-async def test_a_replica_is_left(wire: Wire, client: Redis) -> None:
+@pytest.mark.parametrize(
+    "said",
+    ["READONLY You can not write", "ERR Error running script (f_0): @user_script:1: -READONLY You can not"],
+)
+async def test_a_replica_is_left(wire: Wire, said: str) -> None:
     number = await wire.execute_command("CLIENT", "ID")
     assert await wire.execute_command("CLIENT", "ID") == number
-    with pytest.raises(ReadOnlyError):
-        await wire.execute_command("EVAL", "return redis.error_reply('READONLY You can not write')", 0)
+    with pytest.raises(ResponseError):
+        await wire.execute_command("EVAL", "return redis.error_reply(ARGV[1])", 0, said)
     assert await wire.execute_command("CLIENT", "ID") != number
 
 
