@@ -20,7 +20,7 @@ import uvloop
 from benchmarks.measure import cpu_s
 from ingest.config import Config
 from ingest.engines import running_urls
-from tests.platform import Client, client_of, load_sample
+from tests.platform import Client, client_of, load_sample, sample_is_known
 from tests.program import Program, running
 
 COUNTS: Final = (10, 100, 1_000, 10_000)
@@ -94,6 +94,7 @@ async def run(most: int) -> bool:
             urls = running_urls(Config(data_dir=str(data)))
             assert urls is not None, "they run"
             await load_sample(urls.postgres_dsn)
+            await sample_is_known(program)
             async with client_of(program, urls.postgres_dsn) as client:
                 rows = await measure(program, client, counts)
     print("| open connections | receiver MiB | CPU us a postback | postbacks/s |\n|---|---|---|---|")

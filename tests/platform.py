@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from ingest.catalog_file import parse_catalog
 from ingest.catalog_import import import_catalog
 from ingest.sample import CATALOG
 from storage.postgres import connect
+from tests.eventually import eventually
 from tests.program import Program
 
 MINUTE_S: Final = 60
@@ -120,6 +122,16 @@ async def load_sample(dsn: str) -> None:
         await import_catalog(connection, parse_catalog(CATALOG.read_text(encoding="utf-8")))
     finally:
         await connection.close()
+
+
+async def sample_is_known(program: Program, receivers: int = 1) -> None:
+    """Return once so many receivers, one after the other, have said that they know the sample catalog."""
+
+    async def loaded() -> int:
+        log = await asyncio.to_thread(lambda: program.log)
+        return sum(line.get("event") == "catalog loaded" and line.get("campaigns") == 3 for line in log)
+
+    await eventually(loaded, lambda found: found >= receivers, within_s=30)
 
 
 def catalog_of(settings: Mapping[int, str]) -> str:

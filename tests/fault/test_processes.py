@@ -16,7 +16,7 @@ import pytest
 
 from tests.eventually import eventually
 from tests.ledger import Load, assert_kept
-from tests.platform import Client, client_of, load_sample
+from tests.platform import Client, client_of, load_sample, sample_is_known
 from tests.program import Program, running
 from tests.proxy import Mode, proxy_to
 from tests.servers import free_port
@@ -52,11 +52,6 @@ async def _another(pid_now: Callable[[], int], before: int) -> None:
     await eventually(ask, lambda now: now != before, within_s=LATE_S)
 
 
-def _loaded(program: Program) -> int:
-    """How many receivers have said that they know the sample catalog."""
-    return sum(line.get("event") == "catalog loaded" and line.get("campaigns") == 3 for line in program.log)
-
-
 @pytest.mark.timeout(300)
 async def test_processes_die_at_random_moments(tmp_path: Path) -> None:
     """Receivers, the writer and the embedded engines, by each signal; the supervisor brings them back, until it is
@@ -83,8 +78,7 @@ async def test_processes_die_at_random_moments(tmp_path: Path) -> None:
     with running(tmp_path, **settings) as program:
         dsn = _engines(program)["postgres_dsn"]
         await load_sample(dsn)
-        # One after the other takes up the change.
-        await eventually(lambda: asyncio.to_thread(_loaded, program), lambda found: found == 2, within_s=LATE_S)
+        await sample_is_known(program, receivers=2)
         async with client_of(program, dsn) as client:
             load = Load(client, senders=8, name="die")
             await load.start()
