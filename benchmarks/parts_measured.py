@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from statistics import median
+from statistics import fmean, median
 from typing import Final, TypeVar
 
 from benchmarks.engines import Platform, durable_disk, platform
 from benchmarks.laps import Laps, TimedClaims, TimedClicks, Way, by_rules, compiled
-from benchmarks.measure import layouts, on_cores
+from benchmarks.measure import Noise, layouts, on_cores
 from benchmarks.parts_report import Cost, Part, PartCosts
 from benchmarks.workload import get_request, make_clicks, make_postbacks
 from dedup.wire import Wire
@@ -146,6 +146,7 @@ async def measure_parts(
         wire = Wire(engines.redis)
         apart, _ = layouts()
         engines.move(apart.others)
+        noise = Noise()
         try:
             bench = _Bench(engines, wire, snapshot, clicks, requests)
             with on_cores(apart.server), _young():
@@ -156,7 +157,7 @@ async def measure_parts(
                         say(f"parts, round {number}/{rounds}, {name}: {own_us:.1f} us CPU")
         finally:
             await wire.aclose()
-    return PartCosts(rounds, postbacks, seed, [_cost(part, found, postbacks) for part in Part])
+    return PartCosts(rounds, postbacks, seed, noise.shares(), [_cost(part, found, postbacks) for part in Part])
 
 
 @contextmanager
@@ -191,5 +192,6 @@ def _cost(part: Part, found: Mapping[str, Sequence[_Round]], postbacks: int) -> 
     if part in _BY_WAY:
         return Cost(part, middle_us(own_s[_COMPILED]) if _COMPILED in own_s else None, middle_us(own_s[_RULES]))
     either_us = middle_us([seconds for mine in own_s.values() for seconds in mine])
-    engine_us = middle_us([one.engine_s[part] for rounds in found.values() for one in rounds])
+    # A mean: their clock counts in ticks of 10 ms, and a median would be a whole number of them.
+    engine_us = fmean([one.engine_s[part] for rounds in found.values() for one in rounds]) / postbacks * 1e6
     return Cost(part, either_us=either_us, engine=_ENGINES[part], engine_us=engine_us)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from operator import attrgetter
@@ -41,11 +41,12 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class PartCosts:
-    """Medians of so many rounds of so many postbacks each."""
+    """From so many rounds of so many postbacks each: medians, of engines means. `noise`: what disturbed them."""
 
     rounds: int
     postbacks: int
     seed: int
+    noise: Mapping[str, str]
     costs: Sequence[Cost]
 
 
@@ -77,8 +78,14 @@ what it took while postbacks were recorded."""
 def parts_section(measured: PartCosts) -> list[str]:
     """Lines of Markdown; the drawing is a file beside them."""
     lines = ["## Cost of a postback by part", ""]
-    rounds = f"medians of {measured.rounds} interleaved rounds of {measured.postbacks:,} postbacks"
-    lines += [f"Measured by `python -m benchmarks.parts`: seed {measured.seed}, {rounds}."]
+    rounds = f"{measured.rounds} interleaved rounds of {measured.postbacks:,} postbacks; medians, of engines means"
+    noise = ", ".join(f"{name} {share}" for name, share in measured.noise.items())
+    lines += [
+        "Measured by `python -m benchmarks.parts`.",
+        "",
+        f"- run: seed {measured.seed}, {rounds}",
+        f"- noise: {noise}",
+    ]
     columns = {"compiled code": _compiled, "the rules alone": _ruled}
     if all(cost.compiled_us is None for cost in measured.costs):
         del columns["compiled code"]

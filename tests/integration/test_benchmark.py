@@ -149,18 +149,19 @@ def test_a_bar_is_as_long_as_its_value_and_stands_with_its_group() -> None:
 
 def test_the_report_shows_what_each_part_costs() -> None:
     parse, claim = Cost(Part.PARSE, 1.5, 4.0), Cost(Part.CLAIM, either_us=3.0, engine="redis", engine_us=9.0)
-    text = markdown({}, [], (), PartCosts(7, 10_240, 1, [parse, claim]))
+    text = markdown({}, [], (), PartCosts(7, 10_240, 1, {"taken by other programs": "0.2%"}, [parse, claim]))
     assert "| parse | names and values read | 1.5 | 4.0 |  |" in text
     assert "| claim | claimed and queued | 3.0 | 3.0 | redis 9.0 |" in text
     assert "| together | | 4.5 | 7.0 | 9.0 |" in text
     assert f"]({PARTS_SVG})" in text
     assert "10,240 postbacks" in text
+    assert "- noise: taken by other programs 0.2%" in text
     assert PARTS_SVG not in markdown({}, [])
 
 
 def test_without_compiled_code_there_is_one_bar_for_each_part() -> None:
     parse, claim = Cost(Part.PARSE, None, 4.0), Cost(Part.CLAIM, either_us=3.0, engine="redis", engine_us=9.0)
-    measured = PartCosts(7, 10_240, 1, [parse, claim])
+    measured = PartCosts(7, 10_240, 1, {"taken by other programs": "0.2%"}, [parse, claim])
     assert "| together | | 7.0 | 9.0 |" in markdown({}, [], (), measured)
     drawing = ElementTree.fromstring(draw_parts(measured))
     assert len(drawing.findall(f"{SVG}rect")) == 3
