@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
-from benchmarks.measure import Cores, move_tree, tree_cpu_s
+from benchmarks.measure import Cores, file_system, move_tree, tree_cpu_s
 from dedup.client import connect as connect_redis
 from dedup.port import CachedClick, Verdict
 from dedup.port import Entry as Claim
@@ -43,6 +43,7 @@ WINDOW_MS: Final = 90 * 86_400_000
 _CHUNK: Final = 5_000
 _TABLES: Final = ("conversions", "postback_log", "dead_letters")
 _REWRITTEN_WITHIN_S: Final = 300.0
+_IN_MEMORY: Final = frozenset({"tmpfs", "ramfs"})
 _DURABLE: Final = {"appendonly": "yes", "appendfsync": "always"}
 _DURABLE_POSTGRES: Final = ("fsync", "synchronous_commit", "full_page_writes")
 
@@ -195,6 +196,14 @@ class Platform:
         conversions, *others = [f"SELECT count(*) FROM {table}" for table in _TABLES]
         counted = await (self.pool.fetchval(conversions) if since is None else self.pool.fetchval(_SINCE, since))
         return Stored(counted, *[await self.pool.fetchval(other) for other in others])
+
+
+def durable_disk(folder: Path) -> str:
+    """The type of the file system that holds a folder. Raises NotDurableError where that is in memory."""
+    disk = file_system(folder)
+    if disk in _IN_MEMORY:
+        raise NotDurableError(f"the data would be on {disk}, in memory: choose a folder on a disk with --data-dir")
+    return disk
 
 
 @asynccontextmanager

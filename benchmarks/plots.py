@@ -1,4 +1,4 @@
-"""Line charts as SVG, without a library."""
+"""Line and bar charts as SVG, without a library."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ LEFT: Final = 80
 RIGHT: Final = 190
 TOP: Final = 40
 BOTTOM: Final = 56
+BAR: Final = 16
+GAP: Final = 12
+"""Between the bars of two groups."""
 _COLOURS: Final = ("#0b6e99", "#d9480f", "#2b8a3e", "#862e9c", "#e67700", "#495057")
 
 
@@ -23,6 +26,14 @@ class Line:
 
     name: str
     points: Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """A group of bars: its name, and a value for each of the chart's series; None: it has no such bar."""
+
+    name: str
+    values: Sequence[float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,29 +61,58 @@ def line_chart(
     ys = [y for line in lines for _, y in line.points]
     x_axis = Axis(_ticks(xs, base=2 if is_log_x else None), LEFT, WIDTH - RIGHT, is_log_x)
     y_axis = Axis(_ticks(ys, base=10 if is_log_y else None), HEIGHT - BOTTOM, TOP, is_log_y)
-    middle_x, middle_y = (LEFT + WIDTH - RIGHT) / 2, (TOP + HEIGHT - BOTTOM) / 2
-    svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}"'
-    y_text = f'<text transform="translate(16 {middle_y}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>'
+    middle_y = (TOP + HEIGHT - BOTTOM) / 2
+    parts = [
+        *_columns(x_axis, HEIGHT - BOTTOM),
+        *_rows(y_axis),
+        f'<text transform="translate(16 {middle_y}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>',
+        *(part for number, line in enumerate(lines) for part in _line(number, line, x_axis.place, y_axis.place)),
+    ]
+    return _drawing(title, x_label, HEIGHT, parts)
+
+
+def bar_chart(title: str, x_label: str, series: Sequence[str], groups: Sequence[Bars]) -> str:
+    """The drawing: horizontal bars from 0, those of a group below each other in the order of the series."""
+    bars = [[(number, value) for number, value in enumerate(group.values) if value is not None] for group in groups]
+    x_axis = Axis(_ticks([value for mine in bars for _, value in mine], base=None), LEFT, WIDTH - RIGHT, is_log=False)
+    bottom = TOP + sum(len(mine) * BAR + GAP for mine in bars)
+    parts = list(_columns(x_axis, bottom))
+    y = TOP + GAP / 2
+    for group, mine in zip(groups, bars, strict=True):
+        middle = y + len(mine) * BAR / 2
+        parts.append(f'<text x="{LEFT - 8}" y="{middle + 4:g}" text-anchor="end">{escape(group.name)}</text>')
+        for number, value in mine:
+            parts += _bar(number, y, value, x_axis)
+            y += BAR
+        y += GAP
+    parts += [part for number, name in enumerate(series) for part in _swatch(number, name)]
+    return _drawing(title, x_label, bottom + BOTTOM, parts)
+
+
+def _drawing(title: str, x_label: str, height: int, parts: Iterable[str]) -> str:
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}"'
+    middle_x = (LEFT + WIDTH - RIGHT) / 2
     return "\n".join(
         [
             f'{svg} font-family="sans-serif" font-size="12" fill="#343a40">',
-            f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
+            f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
             f'<text x="{LEFT}" y="22" font-size="15">{escape(title)}</text>',
-            *_grid(x_axis, y_axis),
-            f'<text x="{middle_x}" y="{HEIGHT - 12}" text-anchor="middle">{escape(x_label)}</text>',
-            y_text,
-            *(part for number, line in enumerate(lines) for part in _line(number, line, x_axis.place, y_axis.place)),
+            f'<text x="{middle_x}" y="{height - 12}" text-anchor="middle">{escape(x_label)}</text>',
+            *parts,
             "</svg>",
             "",
         ]
     )
 
 
-def _grid(x_axis: Axis, y_axis: Axis) -> Iterator[str]:
+def _columns(x_axis: Axis, bottom: int) -> Iterator[str]:
     for tick in x_axis.ticks:
         x = x_axis.place(tick)
-        yield f'<path d="M{x:.1f} {TOP}V{HEIGHT - BOTTOM}" stroke="#e9ecef"/>'
-        yield f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{_short(tick)}</text>'
+        yield f'<path d="M{x:.1f} {TOP}V{bottom}" stroke="#e9ecef"/>'
+        yield f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{_short(tick)}</text>'
+
+
+def _rows(y_axis: Axis) -> Iterator[str]:
     for tick in y_axis.ticks:
         y = y_axis.place(tick)
         yield f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="#e9ecef"/>'
@@ -90,6 +130,20 @@ def _line(
     y = TOP + 14 + 20 * number
     yield f'<path d="M{WIDTH - RIGHT + 14} {y - 4}h18" stroke="{colour}" stroke-width="2"/>'
     yield f'<text x="{WIDTH - RIGHT + 38}" y="{y}">{escape(line.name)}</text>'
+
+
+def _bar(number: int, y: float, value: float, x_axis: Axis) -> Iterator[str]:
+    colour = _COLOURS[number % len(_COLOURS)]
+    end = x_axis.place(value)
+    yield f'<rect x="{LEFT}" y="{y:g}" width="{end - LEFT:.1f}" height="{BAR - 2}" fill="{colour}"/>'
+    yield f'<text x="{end + 4:.1f}" y="{y + BAR - 5:g}" font-size="11">{value:.1f}</text>'
+
+
+def _swatch(number: int, name: str) -> Iterator[str]:
+    colour = _COLOURS[number % len(_COLOURS)]
+    y = TOP + 14 + 20 * number
+    yield f'<path d="M{WIDTH - RIGHT + 14} {y - 4}h18" stroke="{colour}" stroke-width="10"/>'
+    yield f'<text x="{WIDTH - RIGHT + 38}" y="{y}">{escape(name)}</text>'
 
 
 def _ticks(values: Iterable[float], *, base: int | None) -> tuple[float, ...]:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any, Final
 
+from benchmarks.parts_report import PartCosts, parts_section
 from benchmarks.rows import ROWS, Sample
 
 Round = Mapping[str, Sample]
@@ -78,7 +79,12 @@ def samples_of(rounds: Sequence[Round], name: str) -> list[Sample]:
     return [samples[name] for samples in rounds if name in samples]
 
 
-def markdown(facts: Mapping[str, Mapping[str, str]], rounds: Sequence[Round], drawings: Sequence[str] = ()) -> str:
+def markdown(
+    facts: Mapping[str, Mapping[str, str]],
+    rounds: Sequence[Round],
+    drawings: Sequence[str] = (),
+    parts: PartCosts | None = None,
+) -> str:
     """The whole report; `drawings` are files beside it."""
     lines = ["# Benchmarks", "", "Made by `make bench`.", ""]
     for title, entries in facts.items():
@@ -89,11 +95,13 @@ def markdown(facts: Mapping[str, Mapping[str, str]], rounds: Sequence[Round], dr
     lines += ["| row | events/s | range | CPU us/event | events per CPU-second | p50 ms | p99 ms | |"]
     lines += ["|---|---|---|---|---|---|---|---|"]
     lines += [_row_line(name, samples_of(rounds, name)) for name in ROWS if samples_of(rounds, name)]
-    parts = samples_of(rounds, "everything")
-    if parts and parts[0].parts:
+    everything = samples_of(rounds, "everything")
+    if everything and everything[0].parts:
         lines += ["", "## Processor time of everything, by process", "", "| process | us/postback |", "|---|---|"]
-        lines += [f"| {name} | {median(s.parts[name] for s in parts):.1f} |" for name in parts[0].parts]
+        lines += [f"| {name} | {median(s.parts[name] for s in everything):.1f} |" for name in everything[0].parts]
     lines += [line for name in drawings for line in ("", f"![{name.removesuffix('.svg')}]({name})")]
+    if parts is not None:
+        lines += ["", *parts_section(parts)]
     problems = [
         f"- {name}, round {number}: {problem}"
         for number, samples in enumerate(rounds, 1)
@@ -146,7 +154,9 @@ def _ms(values_us: Sequence[int]) -> str:
     return f"{median(values_us) / 1000:.2f}" if any(values_us) else ""
 
 
-def as_data(facts: Mapping[str, Mapping[str, str]], rounds: Sequence[Round]) -> dict[str, Any]:
+def as_data(
+    facts: Mapping[str, Mapping[str, str]], rounds: Sequence[Round], parts: PartCosts | None = None
+) -> dict[str, Any]:
     """Everything, for JSON."""
     return {
         "facts": facts,
@@ -154,4 +164,5 @@ def as_data(facts: Mapping[str, Mapping[str, str]], rounds: Sequence[Round]) -> 
             {name: asdict(sample) | {"per_s": sample.per_s} for name, sample in samples.items()} for samples in rounds
         ],
         "ratios": {ratio.what: ratio_values(ratio, rounds) for ratio in RATIOS},
+        "parts": None if parts is None else asdict(parts),
     }

@@ -16,10 +16,13 @@ from typing import Annotated, Any, Final
 
 import orjson
 import typer
+import uvloop
 
-from benchmarks.engines import NotDurableError, platform
+from benchmarks.engines import NotDurableError, durable_disk, platform
 from benchmarks.load import LoadError, find_wrk
-from benchmarks.measure import Noise, file_system, fsync_us, layouts, machine, versions
+from benchmarks.measure import Noise, fsync_us, layouts, machine, versions
+from benchmarks.parts_measured import measure_parts
+from benchmarks.parts_report import PARTS_SVG, PartCosts, draw_parts
 from benchmarks.prepared import prepare
 from benchmarks.report import as_data, markdown
 from benchmarks.rows import ROWS, Bench, Sample, Settings
@@ -28,7 +31,6 @@ from ingest.engines import EngineError
 
 OUT: Final = Path(__file__).with_name("out")
 KEPT: Final = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
-IN_MEMORY: Final = frozenset({"tmpfs", "ramfs"})
 _NEEDS: Final = {
     "writer": ("receiver",),
     "bare COPY": ("receiver", "writer"),
@@ -46,7 +48,8 @@ class Plan:
     events: int
     settings: Settings
     seed: int
-    with_sweep: bool
+    with_plots: bool
+    wrk: str
 
 
 def with_needed(names: Sequence[str]) -> tuple[str, ...]:
@@ -68,7 +71,9 @@ def main(
     connections: Annotated[int, typer.Option(min=1, help="wrk's, for single postbacks.")] = 128,
     row: Annotated[list[str] | None, typer.Option(help="Only this row, with what it builds on; repeatable.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="One short round, to see that it works.")] = False,
-    plots: Annotated[bool, typer.Option(help="Also the sweeps over concurrency and rate, drawn as SVG.")] = True,
+    plots: Annotated[
+        bool, typer.Option(help="Also sweeps over concurrency and rate, and the cost by part, as SVG.")
+    ] = True,
     seed: Annotated[int | None, typer.Option(help="Of the postbacks; printed, to repeat a run.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where the engines' data goes: on a disk.")] = None,
     out: Annotated[Path, typer.Option(help="Where the report goes.")] = OUT,
@@ -80,9 +85,11 @@ def main(
     events = min(events, 20_000) if quick else events
     try:
         names = with_needed(row or tuple(ROWS))
-        plan = Plan(names, 1 if quick else rounds, events, settings, seed, plots and not quick and row is None)
+        with_plots = plots and not quick and row is None
+        plan = Plan(names, 1 if quick else rounds, events, settings, seed, with_plots, find_wrk())
         with short_lived_folder(data_dir) as folder:
-            report = asyncio.run(_run(folder, plan))
+            parts = uvloop.run(measure_parts(folder, seed, say)) if with_plots else None
+            report = asyncio.run(_run(folder, plan, parts))
     except (LoadError, EngineError, NotDurableError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
@@ -131,11 +138,8 @@ def short_lived_folder(parent: Path | None) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _run(folder: Path, plan: Plan) -> Report:
-    wrk = find_wrk()
-    disk = file_system(folder)
-    if disk in IN_MEMORY:
-        raise NotDurableError(f"the data would be on {disk}, in memory: choose a folder on a disk with --data-dir")
+async def _run(folder: Path, plan: Plan, parts: PartCosts | None) -> Report:
+    disk = durable_disk(folder)
     say(f"seed {plan.seed}; preparing {plan.events} postbacks")
     prepared = prepare(folder, plan.seed, plan.events, time.time_ns() // 1_000_000)
     apart, together = layouts()
@@ -143,7 +147,7 @@ async def _run(folder: Path, plan: Plan) -> Report:
     async with platform(folder / "engines") as engines:
         facts = {
             "machine": machine() | {"disk": disk, "fsync of 4 KiB": f"{fsync_us(folder)} us"},
-            "versions": versions(wrk),
+            "versions": versions(plan.wrk),
             "engines": await engines.settings(),
             "run": {
                 "seed": str(plan.seed),
@@ -165,9 +169,12 @@ async def _run(folder: Path, plan: Plan) -> Report:
                     f"round {number}/{plan.rounds} {name}: {sample.per_s:,.0f}/s, {sample.cpu_us:.1f} us CPU"
                     f"{'  INVALID: ' + '; '.join(sample.problems) if sample.problems else ''}"
                 )
-        drawings = await sweep(bench, say) if plan.with_sweep else {}
+        drawings = await sweep(bench, say) if plan.with_plots else {}
         facts["noise"] = noise.shares()
-    return Report(markdown(facts, rounds, tuple(drawings)), as_data(facts, rounds), drawings)
+    text = markdown(facts, rounds, tuple(drawings), parts)
+    if parts is not None:
+        drawings[PARTS_SVG] = draw_parts(parts)
+    return Report(text, as_data(facts, rounds, parts), drawings)
 
 
 def say(text: str) -> None:

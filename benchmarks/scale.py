@@ -21,14 +21,14 @@ import orjson
 import typer
 from redis.exceptions import RedisError
 
-from benchmarks.engines import NotDurableError, Platform, platform
+from benchmarks.engines import NotDurableError, Platform, durable_disk, platform
 from benchmarks.load import LoadError, find_wrk
-from benchmarks.measure import Cores, Noise, file_system, fsync_us, layouts, machine, versions
+from benchmarks.measure import Cores, Noise, fsync_us, layouts, machine, versions
 from benchmarks.prepared import Counted, prepare_counted
 from benchmarks.programs import ProgramError
 from benchmarks.report import Round
 from benchmarks.rows import Sample, Settings, committed
-from benchmarks.run import IN_MEMORY, OUT, say, short_lived_folder
+from benchmarks.run import OUT, say, short_lived_folder
 from benchmarks.scale_backlog import drain
 from benchmarks.scale_report import EMPTY, FULL, Measured, as_data, drawings_of, markdown
 from benchmarks.scale_stored import MOST, Loaded, NotStoredError, store
@@ -142,9 +142,7 @@ class _Bench:
 
 async def _run(folder: Path, plan: Plan) -> tuple[dict[str, dict[str, str]], Measured]:
     wrk = find_wrk()
-    disk = file_system(folder)
-    if disk in IN_MEMORY:
-        raise NotDurableError(f"the data would be on {disk}, in memory: choose a folder on a disk with --data-dir")
+    disk = durable_disk(folder)
     say(f"seed {plan.seed}")
     noise, measured = Noise(), Measured()
     began = asyncio.get_running_loop().time()

@@ -16,14 +16,17 @@ from benchmarks import plots
 from benchmarks.flame import by_function, by_part, flame_graph
 from benchmarks.load import LoadResult
 from benchmarks.measure import file_system
-from benchmarks.plots import Line, line_chart
+from benchmarks.parts_report import PARTS_SVG, Cost, Part, PartCosts, draw_parts
+from benchmarks.plots import Bars, Line, bar_chart, line_chart
 from benchmarks.report import RATIOS, markdown, ratio_values
 from benchmarks.rows import Sample, check_count, sample_of
 from benchmarks.workload import get_request, make_clicks, make_postbacks
+from ingest.compiled import is_built
 from tests.program import ROOT
 
 NOW_MS = 1_790_000_000_000
 ROWS = ("receiver", "writer", "bare COPY")
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def result(*, refused: int = 0, failed: int = 0) -> LoadResult:
@@ -55,6 +58,29 @@ def test_a_quick_run_measures_and_counts(tmp_path: Path) -> None:
     assert report["facts"]["engines"]["appendfsync"] == "always"
     assert "writer / bare COPY" in (tmp_path / "out" / "report.md").read_text()
     assert str(tmp_path) not in json.dumps(report)
+
+
+def test_each_part_is_measured_and_drawn(tmp_path: Path) -> None:
+    if file_system(tmp_path) == "tmpfs":
+        pytest.skip("the temporary folder is in memory: nothing durable can be measured there")
+    places = ["--data-dir", str(tmp_path), "--out", str(tmp_path / "out")]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.parts", "--rounds", "1", "--postbacks", "300", "--seed", "1", *places],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if line[:1] == "|"]
+    assert table[0][2:-1] == [*(["compiled code"] if is_built() else []), "the rules alone"]
+    assert [cells[0] for cells in table[2:]] == [*Part, "together"]
+    for cells in table[2:]:
+        assert all(float(own_us) > 0 for own_us in cells[2:-1])
+    engines = {cells[0]: cells[-1].split()[0] for cells in table[2:-1] if cells[-1]}
+    assert engines == {"click": "redis", "claim": "redis", "queue read": "redis", "commit": "postgres"}
+    drawing = ElementTree.fromstring((tmp_path / "out" / PARTS_SVG).read_text())
+    assert {part.value for part in Part} < {text.text for text in drawing.findall(f"{SVG}text")}
 
 
 @pytest.mark.parametrize(("found", "is_right"), [(999, False), (1000, True), (1010, True), (1011, False)])
@@ -96,13 +122,50 @@ def test_a_chart_holds_every_point(*, is_log: bool) -> None:
     drawing = ElementTree.fromstring(
         line_chart("A < B", "x", "y", [Line("one", points), Line("two", points[:1])], is_log_x=is_log, is_log_y=is_log)
     )
-    circles = drawing.findall("{http://www.w3.org/2000/svg}circle")
+    circles = drawing.findall(f"{SVG}circle")
     assert len(circles) == 4
     for circle in circles:
         assert plots.LEFT <= float(circle.attrib["cx"]) <= plots.WIDTH - plots.RIGHT
         assert plots.TOP <= float(circle.attrib["cy"]) <= plots.HEIGHT - plots.BOTTOM
     first, second, third, _ = (float(circle.attrib["cx"]) for circle in circles)
     assert first < second < third
+
+
+def test_a_bar_is_as_long_as_its_value_and_stands_with_its_group() -> None:
+    groups = [Bars("A < B", [2.0, 4.0, None]), Bars("other", [None, None, 1.0])]
+    drawing = ElementTree.fromstring(bar_chart("title", "x", ["one", "two", "three"], groups))
+    _, first, second, third = drawing.findall(f"{SVG}rect")
+    widths = [float(bar.attrib["width"]) for bar in (first, second, third)]
+    assert widths[1] == pytest.approx(2 * widths[0], abs=0.2)
+    assert widths[1] == pytest.approx(4 * widths[2], abs=0.4)
+    assert len({bar.attrib["fill"] for bar in (first, second, third)}) == 3
+    tops = [float(bar.attrib["y"]) for bar in (first, second, third)]
+    assert tops[1] == tops[0] + plots.BAR
+    assert tops[2] == tops[1] + plots.BAR + plots.GAP
+    height = float(drawing.attrib["viewBox"].split()[3])
+    assert tops[2] + plots.BAR < height - plots.BOTTOM
+    assert {"A < B", "other", "one", "two", "three", "4.0"} <= {text.text for text in drawing.findall(f"{SVG}text")}
+
+
+def test_the_report_shows_what_each_part_costs() -> None:
+    parse, claim = Cost(Part.PARSE, 1.5, 4.0), Cost(Part.CLAIM, either_us=3.0, engine="redis", engine_us=9.0)
+    text = markdown({}, [], (), PartCosts(7, 10_240, 1, {"taken by other programs": "0.2%"}, [parse, claim]))
+    assert "| parse | names and values read | 1.5 | 4.0 |  |" in text
+    assert "| claim | claimed and queued | 3.0 | 3.0 | redis 9.0 |" in text
+    assert "| together | | 4.5 | 7.0 | 9.0 |" in text
+    assert f"]({PARTS_SVG})" in text
+    assert "10,240 postbacks" in text
+    assert "- noise: taken by other programs 0.2%" in text
+    assert PARTS_SVG not in markdown({}, [])
+
+
+def test_without_compiled_code_there_is_one_bar_for_each_part() -> None:
+    parse, claim = Cost(Part.PARSE, None, 4.0), Cost(Part.CLAIM, either_us=3.0, engine="redis", engine_us=9.0)
+    measured = PartCosts(7, 10_240, 1, {"taken by other programs": "0.2%"}, [parse, claim])
+    assert "| together | | 7.0 | 9.0 |" in markdown({}, [], (), measured)
+    drawing = ElementTree.fromstring(draw_parts(measured))
+    assert len(drawing.findall(f"{SVG}rect")) == 3
+    assert "compiled code" not in {text.text for text in drawing.findall(f"{SVG}text")}
 
 
 def test_stacks_become_a_flame_graph_and_figures() -> None:
@@ -112,5 +175,5 @@ def test_stacks_become_a_flame_graph_and_figures() -> None:
     assert with_below == {"m:main": 10, "a.b:read": 8, "c:parse<1>": 5, "d:send": 2}
     assert by_part(stacks, {"c:": "parse", "a.": "read"}) == {"read": 3, "parse": 5, "the rest": 2}
     drawing = ElementTree.fromstring(flame_graph("a title", stacks))
-    titles = [title.text or "" for title in drawing.iter("{http://www.w3.org/2000/svg}title")]
+    titles = [title.text or "" for title in drawing.iter(f"{SVG}title")]
     assert "c:parse<1>: 5 samples, 50.0%" in titles
