@@ -63,11 +63,12 @@ async def _parked(client: Client, count: int, where: str = "true") -> None:
 
 
 async def _rows(client: Client, table: str, click_id: str, count: int = 1) -> list[Any]:
-    """The click's rows, once there are so many."""
-    return await eventually(
+    """The click's rows, once there are so many, as their postbacks came: the ids of one millisecond are in no order."""
+    rows = await eventually(
         lambda: client.database.fetch(f"SELECT * FROM {table} WHERE click_id = $1", click_id),
         lambda rows: len(rows) >= count,
     )
+    return sorted(rows, key=lambda row: row["received_at"])
 
 
 async def _insert_click(client: Client, click_id: str, campaign_id: int = 100, publisher_id: int = 10) -> None:
