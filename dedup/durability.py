@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 
 from dedup.cluster import Command
 from dedup.scripts import Client, Script, run_together
+from dedup.wire import Wire
 
 
 class Durability(StrEnum):
@@ -43,11 +44,18 @@ def is_confirmed(reply: Any) -> bool:
 
 
 async def run_confirmed(
-    client: Client, script: Script, keys: list[bytes], args: Sequence[Any], durability: Durability, timeout_ms: int
+    client: Client,
+    script: Script,
+    keys: list[bytes],
+    args: Sequence[Any],
+    durability: Durability,
+    timeout_ms: int,
+    quick: Client | Wire | None = None,
 ) -> Any:
-    """What the script returns once its writes are as durable as that. Raises RedisError where they are not in time."""
+    """What the script returns once its writes are as durable as that. Raises RedisError where they are not in time.
+    `quick`: another way to the same server, where nothing has to be confirmed."""
     if durability is Durability.WRITTEN:
-        return await script.run(client, keys, args)
+        return await script.run(quick or client, keys, args)
     # WAITAOF and WAIT speak of the writes of their own connection.
     commands = [script.whole(keys, args), confirmation(durability, timeout_ms)]
     returned, reached = await run_together(client, keys[0], commands)

@@ -110,7 +110,9 @@ class RedisDeduplicator:
         keys += [click + entry.click_id.encode() if entry.field else queue for entry in entries]
         args = [self._max_backlog, BLOCK_ROWS, BLOCK_BYTES, TOKEN_BYTES, *chain.from_iterable(map(_ARGUMENTS, entries))]
         try:
-            letters: bytes = await self._run_claim(keys, args)
+            letters: bytes = await run_confirmed(
+                self._client, self._claim, keys, args, self._durability, self._durability_timeout_ms, self._quick
+            )
         except CLIENT_ERRORS as error:
             self._doubt(partition)
             log.warning("claim failed, nothing was accepted", partition=partition, error=str(error))
@@ -118,14 +120,6 @@ class RedisDeduplicator:
         if not letters:
             return [Verdict.FULL] * len(entries)
         return [_VERDICTS[letter] for letter in letters]
-
-    async def _run_claim(self, keys: list[bytes], args: Sequence[bytes | int]) -> bytes:
-        if self._durability is Durability.WRITTEN:
-            found: bytes = await self._claim.run(self._quick, keys, args)
-        else:
-            limit_ms = self._durability_timeout_ms
-            found = await run_confirmed(self._client, self._claim, keys, args, self._durability, limit_ms)
-        return found
 
     async def claimed(self, click_id: str, field: str) -> bytes | None:
         """The fact that is claimed in the click's field, None where nothing is. For looking only: by the time it is

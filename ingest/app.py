@@ -35,7 +35,7 @@ from ingest.catalog_service import CatalogService
 from ingest.click_api import ClickApi, Registered
 from ingest.click_source import ClickSource
 from ingest.clicks import Click
-from ingest.compiled import NOT_BUILT, is_built
+from ingest.compiled import NOT_BUILT
 from ingest.config import Config
 from ingest.connections import Guard, connection_limit
 from ingest.decide import Rules
@@ -53,6 +53,7 @@ from ingest.outbound.signing import OUTBOUND
 from ingest.parking import Parking
 from ingest.plain import MakePlain, NothingPlain, plain_maker
 from ingest.plain_requests import PlainRequests
+from ingest.receipts import new_receipt
 from ingest.receiver import Receiver
 from ingest.recorder import Recorder
 from ingest.short_cut import fast_path, stamp
@@ -118,11 +119,12 @@ def plain_of(config: Config) -> MakePlain:
     if not config.server.fast_path:
         log.info("compiled code not used", why="server.fast_path is false")
         return NothingPlain
-    if is_built():
-        log.info("compiled code in use")
-    else:
+    make_plain = plain_maker()
+    if make_plain is NothingPlain:
         log.info("compiled code not used", why=NOT_BUILT)
-    return plain_maker()
+    else:
+        log.info("compiled code in use")
+    return make_plain
 
 
 def expiry(snapshot: Callable[[], Snapshot], rules: Rules) -> Callable[[Click], int]:
@@ -200,7 +202,7 @@ async def run_receiver(orders: Orders, stop: asyncio.Event, ready: Callable[[], 
             max_body=config.server.max_body,
             max_waiting=MAX_WAITING,
             max_body_bytes=MAX_BODY_BYTES,
-            stamp=stamp(),
+            stamp=stamp() if config.server.fast_path else new_receipt,
         )
         drained = asyncio.Event()
         working = [asyncio.create_task(intake.drain(drained)), asyncio.create_task(unparking.run(drained))]

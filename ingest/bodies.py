@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from binascii import a2b_hex, a2b_qp
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from itertools import chain
 from json import JSONDecodeError, JSONDecoder
 from json.encoder import encode_basestring
@@ -200,18 +199,17 @@ def _flat_object(data: bytes) -> Fields | None:
     return objects[0] if objects is not None and len(objects) == 1 else None
 
 
-def _flat_lines(body: bytes, limit: int) -> list[Fields] | None:
-    """The lines of NDJSON, if `_flat` can tell and there are no more than `limit`.
+def _flat_lines(lines: Sequence[bytes]) -> list[Fields] | None:
+    """The lines of NDJSON, if `_flat` can tell.
 
-    No line can end within a text, which holds no bare line feed; so with a brace on both sides of each, lines are
+    No line ends within a text, which holds no bare line feed; so with a brace on both sides of each end, lines are
     objects, and as many as there are objects are one each.
     """
-    body = body.removesuffix(b"\n")
-    breaks = body.count(b"\n")
-    if breaks >= limit or body.count(b"}\n{") != breaks:
+    body = b"\n".join(lines)
+    if body.count(b"}\n{") != len(lines) - 1:
         return None
     objects = _flat(b"[%b]" % body.replace(b"\n", b",\n"))
-    return objects if objects is not None and len(objects) == breaks + 1 else None
+    return objects if objects is not None and len(objects) == len(lines) else None
 
 
 def _load(data: bytes, what: str) -> object:
@@ -302,14 +300,14 @@ def read_bulk(content_type: str, body: bytes) -> list[Sent | Fault]:
     return _items(content_type, body, MAX_ITEMS)
 
 
-def bulk_lines(content_type: str, body: bytes) -> list[bytes] | None:
+def bulk_lines(content_type: str, body: bytes, limit: int = MAX_ITEMS) -> list[bytes] | None:
     """The lines of NDJSON that hold items, for `read_lines`; None for a body of another type. Raises UnreadableError
-    where there are more than MAX_ITEMS."""
+    where there are more than `limit`."""
     if _media_type(content_type) not in _NDJSON:
         return None
     lines = [line for line in body.split(b"\n") if line and not line.isspace()]
-    if len(lines) > MAX_ITEMS:
-        raise _too_many(MAX_ITEMS)
+    if len(lines) > limit:
+        raise _too_many(limit)
     return lines
 
 
@@ -317,8 +315,8 @@ def read_lines(lines: Sequence[bytes]) -> list[Sent | Fault]:
     """What stands in lines of NDJSON, in order; a bad one is a Fault."""
     if not lines:
         return []
-    flat = _flat_lines(b"\n".join(lines), len(lines))
-    return list(flat) if flat is not None else [_item(value) for value in _lines(lines)]
+    flat = _flat_lines(lines)
+    return list(flat) if flat is not None else [_item(_line(line)) for line in lines]
 
 
 def read_objects(content_type: str, body: bytes, limit: int) -> list[dict[str, str] | Fault]:
@@ -344,20 +342,15 @@ def _fault(name: str, problem: str) -> Fault:
 
 
 def _items(content_type: str, body: bytes, limit: int) -> list[Sent | Fault]:
-    media_type = _media_type(content_type)
-    values: Iterable[object]
-    if media_type in _NDJSON:
-        values = _flat_lines(body, limit) or _lines(BytesIO(body))
-    elif _is_json(media_type):
-        values = _flat(body) or _array(body)
-    else:
+    lines = bulk_lines(content_type, body, limit)
+    if lines is not None:
+        return read_lines(lines)
+    if not _is_json(_media_type(content_type)):
         raise UnreadableError(415, "body: this content type is not read; send application/json or application/x-ndjson")
-    items: list[Sent | Fault] = []
-    for value in values:
-        if len(items) == limit:
-            raise _too_many(limit)
-        items.append(_item(value))
-    return items
+    values: Sequence[object] = _flat(body) or _array(body)
+    if len(values) > limit:
+        raise _too_many(limit)
+    return [_item(value) for value in values]
 
 
 def _too_many(limit: int) -> UnreadableError:
@@ -374,14 +367,12 @@ def _array(body: bytes) -> list[object]:
     raise UnreadableError(400, "body: not a JSON array of objects")
 
 
-def _lines(lines: Iterable[bytes]) -> Iterator[object]:
-    """What the lines of NDJSON hold, blank lines skipped; a Fault for one that is no JSON."""
-    for line in lines:
-        if not line.isspace():
-            try:
-                yield _flat_object(line) or _load(line, "item")
-            except UnreadableError as error:
-                yield error.fault
+def _line(line: bytes) -> object:
+    """What a line of NDJSON holds; a Fault if it is no JSON."""
+    try:
+        return _flat_object(line) or _load(line, "item")
+    except UnreadableError as error:
+        return error.fault
 
 
 def _item(value: object) -> Sent | Fault:

@@ -15,6 +15,7 @@ from libc.string cimport memcmp, memcpy
 
 from dedup.policy import IDENTITY, TrackMultiple
 from dedup.port import TOKEN_BYTES, Entry, Verdict
+from ingest import reading, wire
 from ingest.arrival import Arrival, Unread, UnreadLine
 from ingest.outcome import AWAY, UNAVAILABLE, Outcome, Result
 from ingest.times import END_MS, EARLIEST_MS, LEAST_MILLISECONDS, parse_time_ms
@@ -58,9 +59,17 @@ cdef enum:
     EVENT_TIME = 7
     STATUS = 8
 
+if wire.FIELDS != (
+    "click_id", "goal", "txn_id", "sale_amount", "currency", "security_token", "event_id", "event_time", "status"
+) or (MAX_NAMES, MAX_NAMES_BYTES, LISTS_REMEMBERED) != (reading.MAX_NAMES, reading.MAX_NAMES_CHARS, reading.MAX_LAYOUTS) or (
+    MAX_NAME_BYTES, MAX_TEXT_BYTES, MAX_PARAMS
+) != (wire.MAX_PARAM_NAME_BYTES, wire.MAX_TEXT_BYTES, wire.MAX_PARAMS):
+    raise ImportError("ingest.compiled.plain has other fields or limits than ingest.wire and ingest.reading")
+
 cdef unsigned char CLASS[256]
 cdef signed char HEX[256]
 cdef unsigned char NAME[256]
+cdef unsigned char BEGINS_WORD[256]
 
 cdef void _fill_tables():
     cdef int byte
@@ -68,6 +77,9 @@ cdef void _fill_tables():
         CLASS[byte] = CONTROL if byte < 0x20 or byte == 0x7F else HIGH if byte >= 0x80 else 0
         HEX[byte] = -1
         NAME[byte] = 0x21 <= byte <= 0x7E
+        BEGINS_WORD[byte] = 0
+    for word in MACRO_WORDS:
+        BEGINS_WORD[<int>ord(word[0])] = 1
     CLASS[0x20] = BLANK
     for opener in MACRO_OPENERS:
         CLASS[<int>ord(opener)] = OPENS_MACRO
@@ -85,6 +97,7 @@ _fill_tables()
 
 cdef object _copy_identity = IDENTITY.copy
 cdef object _no_values = frozenset(word.encode() for word in MACRO_WORDS)
+cdef Py_ssize_t _longest_word = max(map(len, MACRO_WORDS))
 cdef dict _given = {status.encode(): (GIVEN + status).encode() for status in STATUSES}
 cdef bytes _conversion = Kind.CONVERSION.encode()
 cdef object _no = TrackMultiple.NO

@@ -48,14 +48,12 @@ cdef class Priced:
 cdef class GoalPlan:
     """An active goal. `priced` gives what it comes to for (publisher, country), None where nothing covers them."""
 
-    cdef long long id
     cdef bytes id_text, status
     cdef bint is_once, is_always
     cdef object priced
     cdef dict known
 
     def __init__(self, long long goal_id, policy, bytes status not None, priced):
-        self.id = goal_id
         self.id_text = b"%d" % goal_id
         self.is_once, self.is_always = policy is _no, policy is _yes
         self.status, self.priced = status, priced

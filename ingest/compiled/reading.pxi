@@ -18,9 +18,18 @@ cdef int _add(Buffer *slots, Item *item, Text at, Py_ssize_t size, int classes) 
     return 0
 
 
+cdef inline Py_ssize_t _add_name(Item *item, unsigned char *names, Py_ssize_t used, Text name, Py_ssize_t size):
+    """How long the list of names is with one more; 0: it is not plain."""
+    if size == 0 or size > MAX_NAME_BYTES or item.count == MAX_NAMES or used + size + 1 > MAX_NAMES_BYTES:
+        return 0
+    memcpy(names + used, name, size)
+    names[used + size] = 10
+    return used + size + 1
+
+
 cdef Py_ssize_t _read_query(Buffer *slots, Buffer *values, Item *item, str query, unsigned char *names) except -1:
     """How long the list of names is; 0: the query is not plain."""
-    cdef Py_ssize_t left, name, used = 0
+    cdef Py_ssize_t left, used = 0
     cdef Text at, end, begin
     cdef unsigned char *out = values.at + values.size
     cdef unsigned char *value
@@ -34,15 +43,11 @@ cdef Py_ssize_t _read_query(Buffer *slots, Buffer *values, Item *item, str query
         begin = at
         while at < end and NAME[at[0]]:
             at += 1
-        name = at - begin
-        if at == end or at[0] != 61 or name == 0 or name > MAX_NAME_BYTES:
+        if at == end or at[0] != 61:
             return 0
-        if item.count == MAX_NAMES or used + name + 1 > MAX_NAMES_BYTES:
+        used = _add_name(item, names, used, begin, at - begin)
+        if used == 0:
             return 0
-        memcpy(names + used, begin, name)
-        used += name
-        names[used] = 10
-        used += 1
         at += 1
         value = out
         classes = 0
@@ -73,21 +78,16 @@ cdef Py_ssize_t _read_fields(Buffer *slots, Item *item, dict fields, unsigned ch
     cdef Py_ssize_t size, number, used = 0
     cdef Text at
     cdef int classes
-    if len(fields) > MAX_NAMES:
-        return 0
     for name, value in fields.items():
         if type(name) is not str or type(value) is not str or not PyUnicode_IS_ASCII(name):
             return 0
         at = <Text>PyUnicode_AsUTF8AndSize(name, &size)
-        if size == 0 or size > MAX_NAME_BYTES or used + size + 1 > MAX_NAMES_BYTES:
-            return 0
         for number in range(size):
             if not NAME[at[number]]:
                 return 0
-        memcpy(names + used, at, size)
-        used += size
-        names[used] = 10
-        used += 1
+        used = _add_name(item, names, used, at, size)
+        if used == 0:
+            return 0
         try:
             at = <Text>PyUnicode_AsUTF8AndSize(value, &size)
         except UnicodeEncodeError:
@@ -109,7 +109,7 @@ cdef inline Text _next(Text at, Text end):
 cdef Py_ssize_t _read_line(Buffer *slots, Item *item, bytes line, unsigned char *names) except -1:
     """The same of a line of JSON: one object of texts without escapes."""
     cdef Text at, end, begin
-    cdef Py_ssize_t name, used = 0
+    cdef Py_ssize_t used = 0
     cdef int classes, met = 0
     if line is None:
         return 0
@@ -126,15 +126,11 @@ cdef Py_ssize_t _read_line(Buffer *slots, Item *item, bytes line, unsigned char 
         begin = at
         while at < end and NAME[at[0]]:
             at += 1
-        name = at - begin
-        if at == end or at[0] != 34 or name == 0 or name > MAX_NAME_BYTES:
+        if at == end or at[0] != 34:
             return 0
-        if item.count == MAX_NAMES or used + name + 1 > MAX_NAMES_BYTES:
+        used = _add_name(item, names, used, begin, at - begin)
+        if used == 0:
             return 0
-        memcpy(names + used, begin, name)
-        used += name
-        names[used] = 10
-        used += 1
         at = _next(at + 1, end)
         if at == end or at[0] != 58:
             return 0

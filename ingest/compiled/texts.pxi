@@ -105,10 +105,8 @@ cdef inline str _text(Slot *slot):
 
 
 cdef bint _is_word(Slot *slot):
-    """Whether it is one of the words that stand for no value: all are of letters and low lines."""
-    cdef unsigned char first = slot.at[0] | 0x20
-    if not (first == 110 or first == 117 or first == 99 or first == 116 or first == 111 or first == 97 or first == 115
-            or first == 103 or first == 101) or slot.size < 4 or slot.size > 15:
+    """Whether it is one of the words that stand for no value."""
+    if not BEGINS_WORD[slot.at[0]] or slot.size > _longest_word:
         return False
     return PyBytes_FromStringAndSize(<const char *>slot.at, slot.size) in _no_values
 
